@@ -1,0 +1,1 @@
+"""What makes migrations happen: values, QEMU processes, strategies and runs."""

@@ -1,0 +1,1 @@
+"""What watches: sources, journal, sinks; history and queries."""

@@ -1,0 +1,1 @@
+"""Where samples come from: each source is an async generator of batches of samples."""

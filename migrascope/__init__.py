@@ -1,0 +1,1 @@
+"""The front door: the command line, nothing but parsing, calling and passing in."""

@@ -1,0 +1,116 @@
+"""Settings as frozen values: each field carries its unit, help and bounds once, for checks, options and records."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from workload.errors import BadValueError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What is known of one field: its unit, its help, and which values it may take.
+
+    `low` and `high` bound numbers (both included); `zero` also admits 0, which then means "off";
+    `choices` lists the words a string field may hold.
+    """
+
+    unit: str
+    help: str
+    group: str
+    low: float | None = None
+    high: float | None = None
+    zero: bool = False
+    choices: tuple[str, ...] = ()
+
+
+def setting(default: Any, **facts: Any) -> Any:
+    """Return a dataclass field that carries a `Setting`; the keywords are the fields of `Setting`."""
+    return dataclasses.field(default=default, metadata={"setting": Setting(**facts)})
+
+
+def settings_of(kind: type[Any]) -> dict[str, tuple[type[Any], Any, Setting]]:
+    """Map each field name of a value class to (its plain type, its default, its `Setting`)."""
+    hints = typing.get_type_hints(kind)
+    return {
+        field.name: (_plain(hints[field.name]), field.default, field.metadata["setting"])
+        for field in dataclasses.fields(kind)
+        if "setting" in field.metadata
+    }
+
+
+def check_settings(value: Any) -> None:
+    """Check every field of a value against its type and bounds.
+
+    Raises:
+        BadValueError: naming class, field, the value found and what was wanted.
+    """
+    subject = type(value).__name__.lower()
+    for name, (kind, _, facts) in settings_of(type(value)).items():
+        found = getattr(value, name)
+        where = f"{subject}.{name}={found!r}" if isinstance(found, str) else f"{subject}.{name}={found}"
+        if found is None and _optional(type(value), name):
+            continue
+        if isinstance(found, bool) is not (kind is bool) or not isinstance(
+            found, (int, float) if kind is float else kind
+        ):
+            raise BadValueError(f"{where}: want {_described(kind)}")
+        if facts.choices and found not in facts.choices:
+            raise BadValueError(f"{where}: want one of {', '.join(facts.choices)}")
+        if kind in (int, float) and not _within(found, facts):
+            raise BadValueError(f"{where}: want {bounds(facts)}")
+
+
+def bounds(facts: Setting) -> str:
+    """Say in words which numbers a setting takes: `0 (off) or 1 to 1048576 MiB/s`."""
+    low = f"{facts.low:.10g}" if facts.low is not None else None
+    high = f"{facts.high:.10g}" if facts.high is not None else None
+    span = f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}" if high else "any"
+    return f"{'0 (off) or ' if facts.zero else ''}{span} {facts.unit}".strip()
+
+
+def to_json(value: Any) -> dict[str, Any]:
+    """Write a value as a JSON object with all its fields."""
+    return dataclasses.asdict(value)
+
+
+def from_json(kind: type[T], data: object, where: str) -> T:
+    """Read a value back, strictly: a missing or unknown key is an error that names it and `where`.
+
+    Raises:
+        BadValueError: the keys do not match the class, or a value is out of its bounds.
+    """
+    if not isinstance(data, dict):
+        raise BadValueError(f"{where}: want an object, found {type(data).__name__}")
+    wanted = {field.name for field in dataclasses.fields(typing.cast("Any", kind))}
+    if unknown := sorted(set(data) - wanted):
+        raise BadValueError(f"{where}: unknown key {unknown[0]!r}")
+    if missing := sorted(wanted - set(data)):
+        raise BadValueError(f"{where}: key {missing[0]!r} is missing")
+    return kind(**data)
+
+
+def _within(found: float, facts: Setting) -> bool:
+    if facts.zero and found == 0:
+        return True
+    return found == found and (facts.low is None or found >= facts.low) and (facts.high is None or found <= facts.high)
+
+
+def _described(kind: type[Any]) -> str:
+    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}.get(kind, kind.__name__)
+
+
+def _optional(kind: type[Any], name: str) -> bool:
+    return type(None) in typing.get_args(typing.get_type_hints(kind)[name])
+
+
+def _plain(hint: Any) -> type[Any]:
+    if isinstance(hint, types.UnionType):
+        return typing.cast("type[Any]", next(arm for arm in typing.get_args(hint) if arm is not type(None)))
+    return typing.cast("type[Any]", hint)
