@@ -1,0 +1,231 @@
+"""Where every file of the data directory stands, its schema version, and its atomic writing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from workload.errors import BadValueError, BrokenError, MigrascopeError
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDir:
+    """One run's directory: paths only."""
+
+    path: Path
+
+    @property
+    def run(self) -> str:
+        """The run's id, which is the directory's name."""
+        return self.path.name
+
+    @property
+    def lock(self) -> Path:
+        """The flock that the driver holds for its life: only who obtains it may close an abandoned run."""
+        return self.path / "lock"
+
+    @property
+    def record(self) -> Path:
+        """run.json, the driver's: facts only."""
+        return self.path / "run.json"
+
+    @property
+    def targets(self) -> Path:
+        """targets.json, while live: pids, monitor sockets, console files, the clock anchor."""
+        return self.path / "targets.json"
+
+    @property
+    def marks(self) -> Path:
+        """marks.jsonl: the driver's phases and actions."""
+        return self.path / "marks.jsonl"
+
+    @property
+    def samples(self) -> Path:
+        """The directory of Parquet files, one a measurement, when ended."""
+        return self.path / "samples"
+
+    @property
+    def summary(self) -> Path:
+        """summary.json, derived from the samples by the exporter."""
+        return self.path / "summary.json"
+
+    def journals(self) -> list[Path]:
+        """The journal's segments in the order of writing."""
+        return sorted(self.path.glob("journal.*"))
+
+    def new_journal(self) -> Path:
+        """The path of the next segment: each exporter process writes its own."""
+        return self.path / f"journal.{len(self.journals()):04}"
+
+    def console(self, role: str) -> Path:
+        """The console file of `source` or `destination`."""
+        return self.path / f"console-{role}.log"
+
+    def log(self, role: str) -> Path:
+        """What the QEMU of `source` or `destination` wrote to its stderr."""
+        return self.path / f"{role}.log"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataDir:
+    """The data directory: paths, and its opening with a check of the schema version."""
+
+    path: Path
+
+    @classmethod
+    def open(cls, path: Path | None = None) -> DataDir:
+        """Open, or make, the data directory; None takes `$XDG_STATE_HOME/migrascope`.
+
+        Raises:
+            BadValueError: it is not a directory, or a newer migrascope wrote it.
+            BrokenError: it cannot be made or written.
+        """
+        place = (path or default_path()).absolute()
+        try:
+            if place.exists() and not place.is_dir():
+                raise BadValueError(f"data directory {place}: is not a directory; choose another with --data-dir")
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (place / "runs").mkdir(mode=0o700, exist_ok=True)
+            version = place / "version"
+            if not version.exists():
+                write_atomically(version, f"{SCHEMA_VERSION}\n".encode())
+            found = version.read_text().strip()
+        except OSError as error:
+            raise BrokenError(f"data directory {place}: {error.strerror}; choose another with --data-dir") from error
+        if not found.isdigit():
+            raise BadValueError(f"data directory {place}: its version file says {found[:40]!r}, want a number")
+        if int(found) > SCHEMA_VERSION:
+            raise BadValueError(
+                f"data directory {place}: was written by a newer migrascope (schema {found}, this one knows"
+                f" {SCHEMA_VERSION}); update, or choose another with --data-dir"
+            )
+        return cls(path=place)
+
+    @property
+    def runs(self) -> Path:
+        """The directory of all runs."""
+        return self.path / "runs"
+
+    @property
+    def exporter_lock(self) -> Path:
+        """The flock of the one exporter that serves this data directory."""
+        return self.path / "exporter.lock"
+
+    @property
+    def exporter(self) -> Path:
+        """exporter.json: pid, boot id, watch socket, port."""
+        return self.path / "exporter.json"
+
+    @property
+    def exporter_log(self) -> Path:
+        """What an exporter that a run started wrote to its stderr."""
+        return self.path / "exporter.log"
+
+    @property
+    def file_sd(self) -> Path:
+        """The target list for Prometheus' file_sd_configs."""
+        return self.path / "prometheus" / "file_sd.json"
+
+    @property
+    def index(self) -> Path:
+        """index.sqlite: one row a run; can always be rebuilt."""
+        return self.path / "index.sqlite"
+
+    @property
+    def spool(self) -> Path:
+        """What InfluxDB has not yet acknowledged."""
+        return self.path / "spool"
+
+    def run(self, run: str) -> RunDir:
+        """The directory of one run, whether it exists or not."""
+        return RunDir(path=self.runs / run)
+
+    def all_runs(self) -> list[RunDir]:
+        """All runs' directories, oldest first (ids sort by time)."""
+        return [RunDir(path=path) for path in sorted(self.runs.iterdir()) if path.is_dir()]
+
+    def find_run(self, word: str) -> RunDir:
+        """Find a run by its id, a unique beginning or ending of it, `latest`, or `latest~N`.
+
+        Raises:
+            BadValueError: no run or several match.
+        """
+        runs = self.all_runs()
+        if word.startswith("latest"):
+            back = word.removeprefix("latest").removeprefix("~") or "0"
+            if back.isdigit() and int(back) < len(runs):
+                return runs[-1 - int(back)]
+        found = [run for run in runs if run.run == word] or [
+            run for run in runs if run.run.startswith(word) or run.run.endswith(word)
+        ]
+        if len(found) != 1:
+            many = f"{len(found)} runs match" if found else "no such run"
+            raise BadValueError(f"run {word!r}: {many} in {self.runs}; `migrascope runs` lists them")
+        return found[0]
+
+
+def default_path() -> Path:
+    """`$XDG_STATE_HOME/migrascope`, by default `~/.local/state/migrascope`."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "migrascope"
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part; OSError passes through."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_json(path: Path, data: Mapping[str, Any] | list[Any]) -> None:
+    """Write JSON atomically, indented, with a newline at its end."""
+    write_atomically(path, orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        MigrascopeError: it is missing, unreadable or no JSON.
+    """
+    try:
+        return orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise MigrascopeError(f"{path}: {error.strerror}") from error
+    except orjson.JSONDecodeError as error:
+        raise MigrascopeError(f"{path}: is no JSON ({error}); the file is damaged") from error
+
+
+def append_line(path: Path, data: Mapping[str, Any]) -> None:
+    """Append one JSON object as a line, in one write; OSError passes through."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE))
+    finally:
+        os.close(handle)
+
+
+def runtime_dir() -> Path:
+    """Make a short directory for sockets (a socket's path has at most 107 bytes); its maker removes it."""
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    parent = base if base and len(base) < 40 and os.access(base, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix="migrascope-", dir=parent or "/tmp"))  # noqa: S108 - short, 0700

@@ -1,0 +1,44 @@
+"""The measurements: their tags and which of their fields are words. Every store's content follows from this table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One measurement. Fields not listed in `words` are floats; `fields` is None where they are open-ended."""
+
+    tags: tuple[str, ...]
+    fields: tuple[str, ...] | None
+    words: tuple[str, ...] = ()
+
+
+MEASUREMENTS: dict[str, Measurement] = {
+    # one line of one vCPU's worker: seconds are of the guest's own clock
+    "guest_xor": Measurement(tags=("vcpu",), fields=("bytes", "seconds", "sequence")),
+    # offset_seconds = host arrival - guest monotonic; absent where the line was older than the exporter
+    "guest_tick": Measurement(tags=(), fields=("guest_seconds", "offset_seconds", "sequence")),
+    # kind: vcpu, migration, multifd, return-path, post-copy, main, io, other, and process for the whole QEMU
+    "qemu_cpu": Measurement(tags=("role", "kind", "index"), fields=("cpu_seconds", "run_delay_seconds")),
+    "qemu_memory": Measurement(tags=("role",), fields=("resident_bytes",)),
+    # driver.progress.FIELDS in base units, and `sequence`, the number of the poll: a gap in it is a gap in polling
+    "migration": Measurement(tags=("role",), fields=None, words=("status",)),
+    # role: source, destination (QMP events), driver (marks: name is phase.NAME, action.NAME, outcome.NAME), exporter
+    "event": Measurement(tags=("role", "name"), fields=("count", "iteration"), words=("detail",)),
+    # truth values are 0.0 and 1.0
+    "verdict": Measurement(
+        tags=(),
+        fields=(
+            "iteration",
+            "iteration_remaining_bytes",
+            "implied_downtime_seconds",
+            "stalled",
+            "not_converging",
+            "limit_reached",
+        ),
+    ),
+}
+
+RUN_TAGS = ("run", "campaign", "scenario", "host", "vm")
+"""Tags of every row; in the journal they stand once, in its header."""
