@@ -3,8 +3,8 @@
     @m1 LINE KIND FIELDS... *CRC
 
 `m1` is the protocol's version, LINE the number of this line since the guest started, CRC the CRC-32 (eight lower-case
-hex digits) of everything from `@` up to the space before `*`, included. `@` and `*` occur nowhere else, so that a record
-is found again right behind a torn one, and inside a line that the kernel has written into. Kinds and fields:
+hex digits) of everything from `@` up to the space before `*`, included. `@` and `*` occur nowhere else: a record is
+found again right behind a torn one, and inside a line that the kernel has written into. Kinds and fields:
 
     ready  guest_ns vcpus working_set_bytes granularity_bytes tick_ms rate_limit_bytes loop loop=bytes_per_second,...
     xor    vcpu sequence guest_ns bytes taken_ns
