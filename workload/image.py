@@ -13,7 +13,7 @@ from pathlib import Path
 from workload.errors import BrokenError, UnsupportedError
 from workload.settings import Workload
 
-SOURCES = ("init.c", "line.h", "keystream.h")
+SOURCES = ("init.c", "keystream.h", "line.h", "settings.h")
 COMPILE = (
     "gcc",
     "-std=gnu11",
@@ -113,7 +113,8 @@ def _archive(program: bytes) -> bytes:
         _entry(1, "dev", stat.S_IFDIR | 0o755),
         _entry(2, "dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         _entry(3, "proc", stat.S_IFDIR | 0o755),
-        _entry(4, "init", stat.S_IFREG | 0o755, program),
+        _entry(4, "sys", stat.S_IFDIR | 0o755),
+        _entry(5, "init", stat.S_IFREG | 0o755, program),
         _entry(0, "TRAILER!!!", 0),
     ]
     return b"".join(entries)
