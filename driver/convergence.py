@@ -20,6 +20,12 @@ STALLED_BOUNDARIES, STALLED_RATIO = 3, 1.05
 NOT_CONVERGING_BOUNDARIES, NOT_CONVERGING_RATIO = 5, 1.2
 BANDWIDTH_WINDOW = 5
 
+CAPPED = 0.93
+"""A migration is held by its bandwidth cap when it reaches this share of it."""
+
+WINDOW_NS = 100_000_000
+"""QEMU shares out its bandwidth in windows of 100 ms (BUFFER_DELAY)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Boundary:
@@ -71,10 +77,11 @@ class Judge:
 
     Feed it, in order of time: `passed` for each MIGRATION_PASS event, `sample` for each reply to query-migrate,
     `restart` when the conditions change (limits set anew, guest stopped, post-copy begun). Times are nanoseconds of
-    one clock.
+    one clock; `bandwidth_limit` is the cap in bytes a second, None for no cap.
     """
 
     downtime_limit_seconds: float
+    bandwidth_limit: float | None = None
     boundaries: list[Boundary] = field(default_factory=list)
     _bandwidths: deque[float] = field(default_factory=lambda: deque(maxlen=BANDWIDTH_WINDOW))
     _passes: dict[int, int] = field(default_factory=dict)
@@ -90,10 +97,12 @@ class Judge:
         self.boundaries.clear()
         self._bandwidths.clear()
 
-    def retuned(self, downtime_limit_seconds: float) -> None:
-        """Take a new downtime limit (or the same one with a new bandwidth): history restarts."""
-        self.downtime_limit_seconds = downtime_limit_seconds
-        self.restart()
+    def retuned(self, downtime_limit_seconds: float, bandwidth_limit: float | None) -> None:
+        """Take QEMU's limits as they are now; history restarts where they differ from those before."""
+        if (downtime_limit_seconds, bandwidth_limit) != (self.downtime_limit_seconds, self.bandwidth_limit):
+            self.downtime_limit_seconds = downtime_limit_seconds
+            self.bandwidth_limit = bandwidth_limit
+            self.restart()
 
     def sample(self, time_ns: int, progress: Progress, step_to_come: str | None) -> Verdict | None:
         """Take one reply; at a new boundary say the verdict, otherwise None."""
@@ -125,16 +134,23 @@ class Judge:
     def _remaining_at_boundary(self, before: tuple[int, Progress], after: tuple[int, Progress]) -> float:
         """Remaining bytes at the sync: what the first sample after it says, plus what was sent since the sync.
 
-        What was sent between two samples is shared out by time up to the MIGRATION_PASS stamp; without a stamp the
-        sync is taken to lie half way.
+        Under a cap QEMU sends its budget of 100 ms in one burst at the start of each such window, and syncs before the
+        burst (source: migration/migration.c, migration_iteration_run, migration_rate_limit): the bursts of the
+        windows since the MIGRATION_PASS stamp came after the sync. Without a cap what was sent between the two samples
+        is shared out by time. Without a stamp the sync is taken to lie half way.
         """
         (time_before, progress_before), (time_after, progress_after) = before, after
         stamp = self._passes.get(progress_after.iteration, (time_before + time_after) // 2)
-        span = max(time_after - time_before, 1)
-        share = min(max((time_after - stamp) / span, 0.0), 1.0)
-        sent_pages = max(progress_after.pages_sent - progress_before.pages_sent, 0.0)
         page_bytes = progress_after.fields.get("page_bytes", 4096.0)
-        return (progress_after.remaining_bytes or 0.0) + page_bytes * sent_pages * share
+        sent = max(progress_after.pages_sent - progress_before.pages_sent, 0.0) * page_bytes
+        since = max(time_after - stamp, 0)
+        cap, bandwidth = self.bandwidth_limit, progress_after.bandwidth_bytes_per_second
+        if cap and bandwidth and bandwidth >= CAPPED * cap:
+            windows = since // WINDOW_NS + 1
+            sent = min(sent, windows * cap * WINDOW_NS / 1e9)
+        else:
+            sent *= min(since / max(time_after - time_before, 1), 1.0)
+        return (progress_after.remaining_bytes or 0.0) + sent
 
     def _verdict(
         self, iteration: int, time_ns: int, remaining: float, implied: float | None, step_to_come: str | None
