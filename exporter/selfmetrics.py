@@ -1,0 +1,73 @@
+"""What the exporter counts of itself; the catalogue's metrics of measurement `exporter` name these fields."""
+
+from __future__ import annotations
+
+import bisect
+from dataclasses import dataclass, field
+
+from exporter.catalogue import LATENESS_BUCKETS
+
+
+@dataclass(kw_only=True)
+class Figures:
+    """Numbers by label values, in the order of the metric's labels. Written by one thread, read by any."""
+
+    values: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    def add(self, *labels: str, amount: float = 1.0) -> None:
+        """Add to the figure of these labels; an amount of 0 makes the series known."""
+        self.values[labels] = self.values.get(labels, 0.0) + amount
+
+    def set(self, *labels: str, value: float) -> None:
+        """Set the figure of these labels."""
+        self.values[labels] = value
+
+    def forget(self, label: str) -> None:
+        """Drop every figure whose first label is this one."""
+        for labels in [labels for labels in self.values if labels[:1] == (label,)]:
+            self.values.pop(labels, None)
+
+
+@dataclass(kw_only=True)
+class Distribution:
+    """A histogram by label values: observations at most each bound, then all of them, then their sum."""
+
+    bounds: tuple[float, ...]
+    counts: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
+    sums: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    def observe(self, *labels: str, value: float) -> None:
+        """Count one observation."""
+        counts = self.counts.setdefault(labels, [0] * (len(self.bounds) + 1))
+        counts[bisect.bisect_left(self.bounds, value)] += 1
+        self.sums[labels] = self.sums.get(labels, 0.0) + value
+
+
+def _zero() -> Figures:
+    return Figures(values={(): 0.0})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfMetrics:
+    """The exporter's own figures; the comment on each gives its labels."""
+
+    info: Figures = field(default_factory=Figures)  # version
+    attached_runs: Figures = field(default_factory=_zero)
+    runs: Figures = field(default_factory=_zero)
+    runs_failed: Figures = field(default_factory=_zero)
+    source_up: Figures = field(default_factory=Figures)  # vm, role, source
+    source_errors: Figures = field(default_factory=Figures)  # source
+    collections: Figures = field(default_factory=Figures)  # source
+    collection_seconds: Figures = field(default_factory=Figures)  # source
+    samples: Figures = field(default_factory=Figures)  # measurement
+    dropped_lines: Figures = field(default_factory=Figures)  # role
+    skipped: Figures = field(default_factory=Figures)  # source
+    lateness: Distribution = field(default_factory=lambda: Distribution(bounds=LATENESS_BUCKETS))  # source
+    journal_bytes: Figures = field(default_factory=_zero)
+    journal_errors: Figures = field(default_factory=_zero)
+    journal_lost_samples: Figures = field(default_factory=_zero)
+    scrape_errors: Figures = field(default_factory=Figures)  # part
+    mirror_samples: Figures = field(default_factory=Figures)  # mirror
+    mirror_dropped: Figures = field(default_factory=Figures)  # mirror
+    mirror_errors: Figures = field(default_factory=Figures)  # mirror
+    mirror_waiting: Figures = field(default_factory=Figures)  # mirror
