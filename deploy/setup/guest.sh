@@ -3,7 +3,11 @@
 # both there and needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-exec .venv/bin/python - <<'PYTHON'
+# shellcheck source=deploy/setup/private-apt.sh
+. deploy/setup/private-apt.sh
+
+guest() {
+  .venv/bin/python - <<'PYTHON'
 import sys
 
 from workload.cache import cache_dir
@@ -18,3 +22,13 @@ try:
 except MigrascopeError as error:
     sys.exit(f"set-up: {error}")
 PYTHON
+}
+
+# The system's package lists may be absent or so old that the kernel they name is gone: then again with fresh ones.
+if command -v apt-get >/dev/null; then
+  guest 2>/dev/null && exit
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  private_apt "$scratch"
+fi
+guest

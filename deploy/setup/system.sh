@@ -60,7 +60,7 @@ if [ "$(id -u)" != 0 ]; then
 fi
 
 echo "set-up: installing ${packages[*]}"
-apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120)
+apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=120 -o Acquire::Retries=3)
 "${apt[@]}" update
 # dpkg has no quiet switch: what it says is shown only when it fails
 log=$(mktemp)

@@ -2,10 +2,11 @@
 # unpack.sh TOOL...: puts servers, a second QEMU and a browser for the tests into the cache. Debian's own packages, with
 # those of their dependencies that this system lacks, are downloaded and unpacked, never installed: installing them would
 # start their daemons. Works as a plain user. Each tool's programs are then $cache/bin/NAME, small scripts that stay in place.
-# The system's package sources are read, not changed: all of apt's own files are kept in a directory of the cache.
 set -euo pipefail
-cache=${MIGRASCOPE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/migrascope}
 script=$(realpath "$0")
+# shellcheck source=deploy/setup/private-apt.sh
+. "$(dirname "$script")/private-apt.sh"
+cache=${MIGRASCOPE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/migrascope}
 triplet=x86_64-linux-gnu
 
 # tool -> suite suffix (- for none) | packages | programs, as NAME=path in the package
@@ -38,7 +39,7 @@ main() {
   fi
   apt_dir=$(mktemp -d "$cache/apt-XXXXXX")
   trap 'rm -rf "$apt_dir"' EXIT
-  update
+  private_apt "$apt_dir"
   for tool in "${wanted[@]}"; do
     unpack "$tool"
   done
@@ -46,8 +47,8 @@ main() {
 
 row() { tools | awk -v tool="$1" '$1 == tool { print; found = 1 } END { exit !found }'; }
 
-# Whether a tool in the cache was made from what is asked for now, and its programs still start: a library of the system that they rely
-# on may be gone since.
+# Whether a tool in the cache was made from what is asked for now, and its programs still start: a library of the
+# system that they rely on may be gone since.
 stamped() {
   local row programs program
   row=$(row "$1") || { echo "set-up: no such tool: $1 (known: $(tools | awk '{ print $1 }' | paste -sd' '))" >&2; exit 2; }
@@ -63,24 +64,6 @@ made_from() { echo "$VERSION_CODENAME" "$1" "$(sha256sum <"$script")"; }
 
 starts() { "$1" --version >/dev/null 2>&1 || "$1" version >/dev/null 2>&1; }
 
-# The mirror is whichever this machine uses: apt itself lists it, from sources of either format. Its backports suite stands
-# beside the others on the same mirror, whether or not the machine has it switched on.
-update() {
-  mkdir -p "$apt_dir"/{lists,archives}/partial "$apt_dir/sources"
-  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' | sort -u |
-    awk -v name="$VERSION_CODENAME" '
-      $1 ~ /^cdrom:/ { next }
-      $2 == name || $2 == name "-updates" || $2 == name "-security" { print "deb", $1, $2, $3 }
-      $2 == name { print "deb", $1, name "-backports", $3 }' >"$apt_dir/sources/machine.list"
-  apt=(apt-get -qq -o "Dir::State::Lists=$apt_dir/lists" -o "Dir::Cache=$apt_dir" -o "Dir::Cache::archives=$apt_dir/archives"
-    -o "Dir::Etc::SourceList=/dev/null" -o "Dir::Etc::SourceParts=$apt_dir/sources"
-    -o "APT::Sandbox::User=$(id -un)" # apt's own user may not look into a home directory
-    -o Debug::NoLocking=1)            # nothing of the system's is written, and a plain user may not lock it
-  # One source that fails (a third party's, a mirror without backports) need not matter: a package that it would have
-  # held is missed below, and what apt said is shown then.
-  "${apt[@]}" update >"$apt_dir/log" 2>&1 || true
-}
-
 unpack() {
   local tool=$1 row suite packages programs root deb program from=()
   row=$(row "$tool")
@@ -90,7 +73,7 @@ unpack() {
   echo "set-up: downloading ${packages//,/ } and what they need into $cache/servers/$tool"
   rm -f "$apt_dir"/archives/*.deb
   # shellcheck disable=SC2086
-  if ! "${apt[@]}" -y --no-install-recommends --download-only --reinstall "${from[@]}" \
+  if ! apt-get -qq -y --no-install-recommends --download-only --reinstall "${from[@]}" \
     install ${packages//,/ } >>"$apt_dir/log" 2>&1; then
     grep -E '^[EW]:' "$apt_dir/log" | tail -n 3 >&2 || true
     echo "set-up: $tool: this machine's package sources do not offer ${packages//,/ }: tests that need it are skipped" >&2

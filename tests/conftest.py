@@ -1,0 +1,114 @@
+"""What tests of real parts ask for: binaries of the system or the cache, free ports, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.servers import unused_port
+from workload.cache import cache_dir
+
+GRACE_SECONDS = 5.0
+# Every process that a test starts inherits this variable: so it is known as ours even when its parent has gone.
+MARK = "MIGRASCOPE_TEST_SESSION"
+
+
+@pytest.fixture(scope="session")
+def cache() -> Path:
+    """The cache directory that set-up filled: kernel, initrd, servers."""
+    return cache_dir()
+
+
+@pytest.fixture(scope="session")
+def qemu_binary() -> Path:
+    """The installed QEMU (7.2 on Debian 12)."""
+    found = shutil.which("qemu-system-x86_64")
+    return Path(found) if found else _absent("qemu-system-x86_64", "not in PATH")
+
+
+@pytest.fixture(scope="session")
+def qemu_10_binary(cache: Path) -> Path:
+    """QEMU 10.0, a script that execs it with its own firmware directories."""
+    return _cached(cache, "qemu-system-x86_64-10.0")
+
+
+@pytest.fixture(scope="session")
+def prometheus_binary(cache: Path) -> Path:
+    return _cached(cache, "prometheus")
+
+
+@pytest.fixture(scope="session")
+def promtool(cache: Path) -> Path:
+    return _cached(cache, "promtool")
+
+
+@pytest.fixture(scope="session")
+def victoria_metrics_binary(cache: Path) -> Path:
+    return _cached(cache, "victoria-metrics")
+
+
+@pytest.fixture(scope="session")
+def chromium_binary(cache: Path) -> Path:
+    """Chromium's headless shell; as root it wants --no-sandbox."""
+    return _cached(cache, "chromium")
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of loopback that nothing listens on at this moment."""
+    return unused_port()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_outlives_the_tests() -> Iterator[None]:
+    """Fail the session when a process that a test started is still there at its end; such a process is killed."""
+    mark = uuid.uuid4().hex
+    os.environ[MARK] = mark
+    yield
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (left := _marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    told = [_describe(process) for process in left]
+    for process in left:
+        process.kill()
+    del os.environ[MARK]
+    assert not told, "still running at the end of the tests: " + "; ".join(told)
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    own = os.getpid()
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid != own and process.environ().get(MARK) == mark and process.status() != "zombie":
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue  # gone, or another user's, and so not started here
+    return found
+
+
+def _describe(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} {' '.join(process.cmdline())[:120]}"
+    except psutil.NoSuchProcess:
+        return f"{process.pid} (gone since)"
+
+
+def _cached(cache: Path, name: str) -> Path:
+    path = cache / "bin" / name
+    return path if path.exists() else _absent(name, f"not in {path.parent}")
+
+
+def _absent(name: str, where: str) -> Path:
+    """Skip the test, or fail it where everything is meant to be there."""
+    reason = f"{name}: {where}; `make setup-test` brings it"
+    if os.environ.get("CI") == "true" or os.environ.get("MIGRASCOPE_REQUIRE_ALL"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
