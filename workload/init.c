@@ -226,17 +226,24 @@ static void xor_pass(struct worker *worker, uint64_t pass)
     }
 }
 
+/* Faults the share in; already now no two of its pages are alike. */
+static void fill(struct worker *worker)
+{
+    struct keystream stream;
+
+    keystream_seed(&stream, worker->vcpu, 0);
+    chosen->loop(worker->share, worker->share_bytes, &stream);
+}
+
 static void *work(void *argument)
 {
     struct worker *worker = argument;
-    struct keystream stream;
     cpu_set_t cpus;
 
     CPU_ZERO(&cpus);
     CPU_SET(worker->vcpu, &cpus);
     end_if(sched_setaffinity(0, sizeof cpus, &cpus) != 0, "sched_setaffinity");
-    keystream_seed(&stream, worker->vcpu, 0);
-    chosen->loop(worker->share, worker->share_bytes, &stream);
+    fill(worker);
     pthread_barrier_wait(&faulted_in);
     pthread_barrier_wait(&released);
     worker->line_ns = worker->due_ns = monotonic_ns();
