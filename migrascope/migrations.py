@@ -1,0 +1,168 @@
+"""Commands that run migrations: run, compare."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TypeVar
+
+from dashboards import report
+from dashboards.tables import outcome_table
+from driver.comparison import COMPARISONS, Plan, find_comparison
+from driver.datadir import DataDir
+from driver.hardware import Hardware
+from driver.record import OUTCOMES, RunRecord
+from driver.run import Request, measure_rate
+from driver.scenario import STRATEGIES, Scenario, nearest
+from driver.watch import Sampling
+from exporter import history
+from migrascope.command import Command
+from migrascope.options import (
+    add_common_options,
+    add_run_options,
+    data_dir,
+    note,
+    scenario_from,
+    strategies_in_words,
+    value_from,
+)
+from migrascope.output import print_json, print_table, view_console
+from migrascope.running import run_all
+from workload.errors import BadValueError
+from workload.settings import Workload
+
+Value = TypeVar("Value", Hardware, Workload, Scenario)
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    add_common_options(parser)
+    parser.add_argument(
+        "--strategy",
+        default="none",
+        metavar="NAME[+NAME]",
+        help=f"what is done so that it finishes: {strategies_in_words()} (default none)",
+    )
+    add_run_options(parser)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    data = data_dir(arguments)
+    request = _request(arguments, scenario_from(arguments, arguments.strategy))
+    records = asyncio.run(run_all([request], data, view_console()))
+    _show(arguments, data, records)
+    return OUTCOMES[records[0].outcome or "broken"]
+
+
+def _compare_options(parser: argparse.ArgumentParser) -> None:
+    add_common_options(parser)
+    parser.add_argument(
+        "members",
+        nargs="+",
+        metavar="NAME|SCENARIO",
+        help="a named comparison (`migrascope list`), or scenarios as STRATEGY[:field=value,...] over the options",
+    )
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the report here (default: in the data dir)")
+    add_run_options(parser)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    data = data_dir(arguments)
+    requests = asyncio.run(_planned(arguments))
+    records = asyncio.run(run_all(requests, data, view_console()))
+    page = arguments.report or data.path / "reports" / f"{records[0].run}.html"
+    report.write(data, [data.run(record.run) for record in records], page)
+    _show(arguments, data, records, page)
+    if any(record.outcome == "cancelled" for record in records):
+        return OUTCOMES["cancelled"]
+    bad = [record for record in records if record.outcome in ("broken", "abandoned", None)]
+    return OUTCOMES["broken"] if bad else 0
+
+
+async def _planned(arguments: argparse.Namespace) -> list[Request]:
+    """Turn the members of `compare` into requests; a named comparison measures its guest first."""
+    members: Sequence[str] = arguments.members
+    named = [word for word in members if word in COMPARISONS]
+    if named and len(members) > 1:
+        raise BadValueError(f"compare: {named[0]!r} is a named comparison and stands alone")
+    for word in members:
+        name = word.partition(":")[0]
+        if not named and any(part not in STRATEGIES for part in name.split("+")):
+            raise BadValueError(f"strategy or comparison {name!r} is not known{nearest(name, _known())}")
+    if not named:
+        return [_request(arguments, scenario_from(arguments, word)) for word in members]
+    comparison = find_comparison(named[0])
+    hardware = _over(arguments, comparison.hardware)
+    workload = _over(arguments, comparison.workload)
+    note(f"measuring how fast a guest dirties memory here, to plan the comparison {comparison.name!r}")
+    asked = replace(_request(arguments, Scenario()), hardware=hardware, workload=workload, comparison=comparison.name)
+    measured = await measure_rate(asked)
+    plan = comparison.plan(measured)
+    note(_plan_in_words(plan, measured))
+    return [
+        replace(asked, scenario=_over(arguments, scenario), workload=_over(arguments, plan.workload))
+        for scenario in plan.scenarios
+    ]
+
+
+def _over(arguments: argparse.Namespace, value: Value) -> Value:
+    return value_from(type(value), arguments, **asdict(value))
+
+
+def _plan_in_words(plan: Plan, measured: float) -> str:
+    scenario = plan.scenarios[0]
+    return (
+        f"the guest xors {measured / (1 << 20):,.0f} MiB/s: a working set of {plan.workload.working_set_mib} MiB over"
+        f" {scenario.bandwidth_mib_s} MiB/s takes {plan.workload.working_set_mib / scenario.bandwidth_mib_s:.2f} s,"
+        f" more than the downtime limit of {scenario.downtime_limit_ms} ms"
+    )
+
+
+def _known() -> list[str]:
+    return [*COMPARISONS, *STRATEGIES]
+
+
+def _request(arguments: argparse.Namespace, scenario: Scenario) -> Request:
+    return Request(
+        scenario=scenario,
+        hardware=value_from(Hardware, arguments),
+        workload=value_from(Workload, arguments),
+        source_binary=arguments.qemu,
+        destination_binary=arguments.destination_qemu,
+        kernel=arguments.kernel,
+        warm_start=arguments.warm_start,
+        sampling=value_from(Sampling, arguments),
+    )
+
+
+def _show(arguments: argparse.Namespace, data: DataDir, records: Sequence[RunRecord], page: Path | None = None) -> None:
+    rows = [row for row in history.runs(data) if row.run in {record.run for record in records}]
+    if arguments.json:
+        objects = [row.to_json() for row in rows]
+        print_json(objects if page else objects[0])
+        return
+    print_table(outcome_table(rows))
+    for record in records:
+        if record.reason:
+            note(f"{record.run}: {record.outcome}: {record.reason}")
+    note(f"records: {data.runs}/{records[0].run}" + (f" and {len(records) - 1} more" if len(records) > 1 else ""))
+    if page:
+        note(f"report:  {page}")
+
+
+COMMANDS = (
+    Command(
+        name="run",
+        summary="Run one migration and measure it; the exit status tells its outcome.",
+        options=_run_options,
+        action=_run,
+    ),
+    Command(
+        name="compare",
+        summary="Run several scenarios side by side and report on them.",
+        options=_compare_options,
+        action=_compare,
+    ),
+)

@@ -1,0 +1,134 @@
+"""Options of the command line, made from the values' own settings, and turned back into values."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from driver.datadir import DataDir
+from driver.hardware import Hardware
+from driver.scenario import STRATEGIES, Scenario, strategy_fields
+from driver.watch import Sampling
+from workload.errors import BadValueError
+from workload.settings import Workload
+from workload.value import Setting, bounds, settings_of
+
+T = TypeVar("T")
+
+SHORT = {"accelerator": "accel"}
+"""Fields whose option is not simply their name."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser that meets a mistake with one line and exit status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with 2."""
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+def add_value_options(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
+    """Add one option for each setting of a value class, grouped, with unit, bounds and default in its help."""
+    groups: dict[str, Any] = {}
+    for name, (plain, default, facts) in settings_of(kind).items():
+        if facts.group not in groups:
+            groups[facts.group] = parser.add_argument_group(facts.group)
+        groups[facts.group].add_argument(
+            f"--{option_name(name)}",
+            dest=name,
+            type=plain,
+            default=argparse.SUPPRESS,
+            metavar=_metavar(plain, facts),
+            help=f"{facts.help} (default {'none' if default is None else default}{_bounds(plain, facts)})",
+        )
+
+
+def option_name(field: str) -> str:
+    """The option of a field, without its dashes in front: `bandwidth-mib-s`, `accel`."""
+    return SHORT.get(field, field).replace("_", "-")
+
+
+def value_from(kind: type[T], arguments: argparse.Namespace, **more: Any) -> T:
+    """Build a value from the options that were given; `more` are defaults that an option overrides.
+
+    Raises:
+        BadValueError: a value is out of its bounds.
+    """
+    given = {name: getattr(arguments, name) for name in settings_of(kind) if hasattr(arguments, name)}
+    return kind(**(more | given))
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that runs migrations takes."""
+    group = parser.add_argument_group("binaries")
+    group.add_argument("--qemu", default="qemu-system-x86_64", metavar="BINARY", help="QEMU (default %(default)s)")
+    group.add_argument("--destination-qemu", metavar="BINARY", help="the destination's QEMU (default: the source's)")
+    group.add_argument("--kernel", type=Path, metavar="PATH", help="the guest's kernel (default: found by itself)")
+    group.add_argument(
+        "--warm-start", action="store_true", help="boot and settle once, then restore the saved guest for each run"
+    )
+    for kind in (Hardware, Workload, Scenario, Sampling):
+        add_value_options(parser, kind)
+
+
+def add_common_options(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
+    """Add what nearly every command takes: where the data is, and JSON for programs."""
+    parser.add_argument(
+        "--data-dir", type=Path, metavar="DIR", help="history and live runs (default $XDG_STATE_HOME/migrascope)"
+    )
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+
+
+def data_dir(arguments: argparse.Namespace) -> DataDir:
+    """Open the data directory that was asked for."""
+    return DataDir.open(arguments.data_dir)
+
+
+def scenario_from(arguments: argparse.Namespace, spec: str | None = None) -> Scenario:
+    """Build a scenario: `STRATEGY[:field=value,...]`, over the options given, over the strategy's usual values.
+
+    Raises:
+        BadValueError: strategy, field or value is not known or out of bounds.
+    """
+    name, _, rest = (spec or "none").partition(":")
+    return value_from_pairs(strategy_fields(name), arguments, rest)
+
+
+def value_from_pairs(usual: Mapping[str, int], arguments: argparse.Namespace, pairs: str) -> Scenario:
+    """Build a scenario from usual values, then options, then `field=value` pairs, the later ones winning."""
+    known = settings_of(Scenario)
+    given = {name: getattr(arguments, name) for name in known if hasattr(arguments, name)}
+    for pair in filter(None, pairs.split(",")):
+        field, equals, word = pair.partition("=")
+        field = field.strip().replace("-", "_")
+        if field not in known or not equals:
+            raise BadValueError(f"scenario: {pair!r}: want field=value with one of {', '.join(known)}")
+        try:
+            given[field] = known[field][0](word)
+        except ValueError as error:
+            raise BadValueError(f"scenario.{field}={word!r}: want {bounds(known[field][2])}") from error
+    return Scenario(**(dict(usual) | given))
+
+
+def strategies_in_words() -> str:
+    """List the strategies for help texts."""
+    return ", ".join(STRATEGIES)
+
+
+def note(message: str) -> None:
+    """Say something to a person, on stderr: stdout is data."""
+    sys.stderr.write(f"{message}\n")
+
+
+def _metavar(plain: type[Any], facts: Setting) -> str:
+    if facts.choices:
+        return "|".join(facts.choices)
+    return facts.unit.replace(" ", "-") or {int: "N", float: "N", str: "WORD"}[plain]
+
+
+def _bounds(plain: type[Any], facts: Setting) -> str:
+    return f"; {bounds(facts)}" if plain in (int, float) else ""

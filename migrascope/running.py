@@ -1,0 +1,72 @@
+"""Running migrations for a person: the live view beside the run, and Ctrl-C once (cancel) or twice (at once)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from dashboards.terminal import follow
+from driver.datadir import DataDir, RunDir
+from driver.record import RunRecord
+from driver.run import Request, run_migration
+from driver.watch import ExporterClient
+from exporter.start import start_exporter
+from migrascope.options import note
+
+VIEW_END_SECONDS = 3.0
+
+
+async def run_all(requests: Sequence[Request], data: DataDir, console: Console) -> list[RunRecord]:
+    """Run migrations one after another; Ctrl-C ends the one under way as `cancelled` and starts no further one."""
+    cancel = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(_run_each(requests, data, console, cancel))
+
+    def interrupted() -> None:
+        if cancel.is_set():
+            task.cancel()
+            return
+        note("cancelling: the migration is cancelled and cleaned up; Ctrl-C again to end at once")
+        cancel.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, interrupted)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+async def _run_each(
+    requests: Sequence[Request], data: DataDir, console: Console, cancel: asyncio.Event
+) -> list[RunRecord]:
+    records: list[RunRecord] = []
+    for position, request in enumerate(requests, start=1):
+        if len(requests) > 1:
+            console.rule(f"{position} of {len(requests)}: {request.scenario.name}", align="left", style="dim")
+        records.append(await _run_one(request, data, console, cancel))
+        if cancel.is_set():
+            break
+    return records
+
+
+async def _run_one(request: Request, data: DataDir, console: Console, cancel: asyncio.Event) -> RunRecord:
+    views: list[asyncio.Task[object]] = []
+
+    def started(run: RunDir, client: ExporterClient | None) -> None:
+        if client is not None:
+            views.append(asyncio.create_task(follow(client.watch(run.run), console)))
+
+    try:
+        return await run_migration(request, data, start_exporter, started=started, cancel=cancel)
+    finally:
+        for view in views:
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(view, VIEW_END_SECONDS)
