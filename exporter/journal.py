@@ -7,6 +7,7 @@ A batch is acknowledged once its write has returned; a torn or damaged line is s
 
 from __future__ import annotations
 
+import fcntl
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,8 @@ class JournalWriter:
         self.bytes_written = 0
         self._torn = False
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        # tells compaction in every process that the segment is still written; the kernel ends it with the writer
+        fcntl.flock(self._handle, fcntl.LOCK_EX)
         self._write(orjson.dumps({"header": asdict(header)}))
 
     def __enter__(self) -> Self:
