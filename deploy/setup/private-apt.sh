@@ -5,15 +5,8 @@
 
 private_apt() {
   local dir=$1 codename
-  codename=$(. /etc/os-release && echo "$VERSION_CODENAME")
+  codename=$(sed -n "s/^VERSION_CODENAME=//p" /etc/os-release)
   mkdir -p "$dir"/{lists,archives}/partial "$dir/sources"
-  # The backports stand beside the other suites of a mirror, whether or not this machine has them switched on.
-  # shellcheck disable=SC2016 # these dollars are apt's
-  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' | sort -u |
-    awk -v name="$codename" '
-      $1 ~ /^cdrom:/ { next }
-      $2 == name || $2 == name "-updates" || $2 == name "-security" { print "deb", $1, $2, $3 }
-      $2 == name { print "deb", $1, name "-backports", $3 }' >"$dir/sources/machine.list"
   # apt's own user may not look into a home directory; a plain user may not take the system's lock, nor is it needed
   cat >"$dir/apt.conf" <<CONF
 Dir::State::Lists "$dir/lists";
@@ -25,6 +18,13 @@ APT::Sandbox::User "$(id -un)";
 Debug::NoLocking "true";
 Acquire::Retries "3";
 CONF
+  # Only `update` names the sources also where no list was ever fetched. The backports stand beside the other suites of a
+  # mirror, whether or not this machine has them switched on.
+  apt-get -o "Dir::State::Lists=$dir/lists" -o Debug::NoLocking=1 --print-uris update 2>/dev/null |
+    sed -nE "/^'cdrom:/d; s#^'(.*)/dists/([^/]+)/(.*)/binary-amd64/Packages.*#\1 \2 \3#p" |
+    awk -v name="$codename" '
+      $2 == name || $2 == name "-updates" || $2 == name "-security" { print "deb", $1, $2, $3 }
+      $2 == name { print "deb", $1, name "-backports", $3 }' >"$dir/sources/machine.list"
   export APT_CONFIG=$dir/apt.conf
   # One source that fails (a third party's, a mirror without backports) need not matter: whoever misses a package from it
   # shows this log.

@@ -23,6 +23,7 @@ has_qemu || missing+=(qemu)
 # shellcheck source=/dev/null
 . /etc/os-release 2>/dev/null || ID=unknown
 distribution="${ID:-unknown} ${VERSION_ID:-}"
+# shellcheck disable=SC2034 # read below, by the names in missing
 case " ${ID:-} ${ID_LIKE:-} " in
   *" debian "* | *" ubuntu "*)
     install="apt-get install --no-install-recommends" compiler="gcc libc6-dev" python="python3 python3-venv" qemu=qemu-system-x86 ;;
