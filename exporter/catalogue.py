@@ -53,7 +53,7 @@ class Metric:
     @property
     def unit(self) -> str:
         """The unit that the name ends with; empty where it is a plain number."""
-        return next((unit.replace("_", " ") for unit in UNITS if self.family.endswith(f"_{unit}")), "")
+        return next((unit for unit in UNITS if self.family.endswith(f"_{unit}")), "")
 
     @property
     def all_labels(self) -> tuple[str, ...]:

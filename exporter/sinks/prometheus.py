@@ -1,0 +1,121 @@
+"""What /metrics shows: a collector that yields fresh families of all live and lingering runs at each scrape."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client.registry import Collector
+
+from driver.record import RunRecord
+from exporter.catalogue import CATALOGUE
+from exporter.journal import Header
+from exporter.sample import Sample
+from exporter.selfmetrics import Distribution, SelfMetrics
+from exporter.sinks.families import Family, add, family
+from exporter.sinks.series import RunSeries
+
+LINGER_SECONDS = 30.0
+"""How long a run's counters and final figures stay after its end: two scrapes of 15 s."""
+
+log = logging.getLogger(__name__)
+
+
+class PrometheusSink(Collector):
+    """Keeps each run's latest values and true counters, and shows them with the exporter's own figures.
+
+    The sampling loop writes, scrapes read in threads of their own; the lock is held only to take a batch or to copy.
+    A part that fails is left out of the scrape, logged and counted.
+    """
+
+    def __init__(
+        self,
+        own: SelfMetrics,
+        linger_seconds: float = LINGER_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._own = own
+        self._linger_seconds = linger_seconds
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._runs: dict[str, RunSeries] = {}
+
+    def attach(self, header: Header, record: RunRecord) -> None:
+        """Begin a run's series; a lingering run of the same slot makes room at once."""
+        with self._lock:
+            self._runs = {name: run for name, run in self._runs.items() if run.vm != header.vm or run.until is None}
+            self._runs[header.run] = RunSeries(header, record)
+            self._count_attached()
+
+    def take(self, run: str, samples: Sequence[Sample]) -> None:
+        """Take a batch of a run that is attached."""
+        with self._lock:
+            series = self._runs[run]
+            for sample in samples:
+                series.take(sample)
+
+    def detach(self, run: str) -> None:
+        """End a run: its states and verdicts go at once, its counters and final figures linger."""
+        with self._lock:
+            series = self._runs[run]
+            series.end(self._clock() + self._linger_seconds)
+            self._own.runs.add()
+            self._own.runs_failed.add(amount=float(series.outcome != "completed"))
+            self._count_attached()
+
+    @property
+    def shown_runs(self) -> int:
+        """How many runs still have series, lingering ones included."""
+        with self._lock:
+            self._forget_the_gone()
+            return len(self._runs)
+
+    def describe(self) -> list[Family]:
+        """List every family of the catalogue, empty."""
+        return [family(metric) for metric in CATALOGUE]
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the families that have something to show, in the catalogue's order."""
+        families = {metric.name: family(metric) for metric in CATALOGUE}
+        with self._lock:
+            self._forget_the_gone()
+            runs = list(self._runs.values())
+        for run in runs:
+            self._guarded("run", self._add_run, families, run)
+        self._guarded("exporter", self._add_own, families)
+        return iter([shown for shown in families.values() if shown.samples])
+
+    def _guarded(self, part: str, build: Callable[..., None], *arguments: object) -> None:
+        """Build one part of a scrape: the boundary at which its failure is logged and counted, and the rest goes on."""
+        try:
+            build(*arguments)
+        except Exception:
+            log.exception("scrape: the part %r failed and is left out", part)
+            self._own.scrape_errors.add(part)
+
+    def _add_run(self, families: dict[str, Family], run: RunSeries) -> None:
+        with self._lock:
+            rows = list(run.rows())
+        for metric, labels, value in rows:
+            add(families[metric.name], metric, labels, value)
+
+    def _add_own(self, families: dict[str, Family]) -> None:
+        for metric in CATALOGUE:
+            if metric.measurement != "exporter":
+                continue
+            figures = getattr(self._own, metric.field)
+            if isinstance(figures, Distribution):
+                for labels in sorted(dict(figures.counts)):
+                    add(families[metric.name], metric, labels, figures)
+            else:
+                for labels, value in sorted(dict(figures.values).items()):
+                    add(families[metric.name], metric, labels, value)
+
+    def _count_attached(self) -> None:
+        self._own.attached_runs.set(value=float(sum(run.until is None for run in self._runs.values())))
+
+    def _forget_the_gone(self) -> None:
+        now = self._clock()
+        self._runs = {name: run for name, run in self._runs.items() if run.until is None or run.until > now}
