@@ -57,9 +57,22 @@ def build_initrd(cache: Path) -> Initrd:
             program = Path(scratch) / "init"
             _compile(program)
             made = Path(scratch) / path.name
-            made.write_bytes(_archive(program.read_bytes()))
+            made.write_bytes(archive(program.read_bytes()))
             made.replace(path)
     return Initrd(path=path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def archive(program: bytes) -> bytes:
+    """Pack the initrd: /init, the directories that it mounts on, and /dev/console, which the kernel opens for it."""
+    entries = [
+        _entry(1, "dev", stat.S_IFDIR | 0o755),
+        _entry(2, "dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+        _entry(3, "proc", stat.S_IFDIR | 0o755),
+        _entry(4, "sys", stat.S_IFDIR | 0o755),
+        _entry(5, "init", stat.S_IFREG | 0o755, program),
+        _entry(0, "TRAILER!!!", 0),
+    ]
+    return b"".join(entries)
 
 
 def guest_command_line(workload: Workload, vcpus: int, extra: str = "") -> str:
@@ -105,19 +118,6 @@ def _compile(program: Path) -> None:
     if done.returncode != 0:
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())
         raise BrokenError(f"initrd: gcc exited with {done.returncode} on {source.name}: {first}")
-
-
-def _archive(program: bytes) -> bytes:
-    """Pack the initrd: /init, the directories that it mounts on, and /dev/console, which the kernel opens for it."""
-    entries = [
-        _entry(1, "dev", stat.S_IFDIR | 0o755),
-        _entry(2, "dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
-        _entry(3, "proc", stat.S_IFDIR | 0o755),
-        _entry(4, "sys", stat.S_IFDIR | 0o755),
-        _entry(5, "init", stat.S_IFREG | 0o755, program),
-        _entry(0, "TRAILER!!!", 0),
-    ]
-    return b"".join(entries)
 
 
 def _entry(inode: int, name: str, mode: int, content: bytes = b"", device: tuple[int, int] = (0, 0)) -> bytes:

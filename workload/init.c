@@ -43,13 +43,8 @@ static uint64_t values[SETTING_COUNT];
 static const struct candidate *chosen;
 static pthread_barrier_t faulted_in, released;
 
-static void end(const char *reason)
+static void power_off(void)
 {
-    char text[LONGEST_LINE_BYTES / 2];
-
-    snprintf(text, sizeof text, "%s", reason);
-    line_clean(text);
-    line_print("error", text);
     tcdrain(STDOUT_FILENO);
     /* Without ACPI the kernel would halt instead of powering off; QEMU's -no-reboot makes a restart the end as well. */
     if (access("/sys/firmware/acpi", F_OK) == 0)
@@ -57,6 +52,16 @@ static void end(const char *reason)
     reboot(RB_AUTOBOOT);
     for (;;)
         pause();
+}
+
+static void end(const char *reason)
+{
+    char text[LONGEST_LINE_BYTES / 2];
+
+    snprintf(text, sizeof text, "%s", reason);
+    line_clean(text);
+    line_print("error", text);
+    power_off();
 }
 
 static void end_if(int failed, const char *what)
