@@ -19,7 +19,7 @@ demo: setup ## set up, then three real migrations, live metrics, a report and a 
 	$(DEMO)
 
 test: setup-test lint ## set up, then every check: lint, types, layers, tests with real QEMUs and servers
-	MIGRASCOPE_REQUIRE_ALL=$(REQUIRE_ALL) $(BIN)/pytest
+	MIGRASCOPE_REQUIRE_ALL=$(REQUIRE_ALL) $(BIN)/pytest -rfEs
 
 lint: setup-test ## ruff, mypy and import-linter alone
 	$(BIN)/ruff check
