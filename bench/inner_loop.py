@@ -99,9 +99,8 @@ def met(place: str, rates: Rates) -> bool:
         best = max(candidates, key=lambda name: candidates[name])
         ratio = candidates[best] / rates[threads, REFERENCE]
         verdict = "met" if ratio >= TARGETS[place] else "MISSED"
-        print(
-            f"{place}, {threads} thread{'s' * (threads > 1)}: {best} at {ratio:.2f} of {REFERENCE}'s, target {TARGETS[place]}: {verdict}"
-        )
+        where = f"{place}, {threads} thread{'s' * (threads > 1)}"
+        print(f"{where}: {best} at {ratio:.2f} of {REFERENCE}'s, target {TARGETS[place]}: {verdict}")
         every = every and ratio >= TARGETS[place]
     return every
 
