@@ -240,8 +240,8 @@ def _run() -> list[Metric]:
             help="The run that this vm label stands for (run.json); join on vm",
         ),
         Metric(
-            name="migrascope_run_phase", kind="stateset", states=PHASES, passing=True, measurement="event",
-            field="name", only=("role", "driver"), help="Phase of the run (marks.jsonl)",
+            name="migrascope_run_phase", kind="stateset", states=PHASES, passing=True, measurement="run",
+            field="phase", help="Phase of the run (marks.jsonl)",
         ),
         Metric(
             name="migrascope_run_downtime_limit_seconds", kind="gauge", measurement="run",

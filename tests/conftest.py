@@ -12,12 +12,23 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.golden import Golden
 from tests.servers import unused_port
 from workload.cache import cache_dir
 
 GRACE_SECONDS = 5.0
 # Every process that a test starts inherits this variable: so it is known as ours even when its parent has gone.
 MARK = "MIGRASCOPE_TEST_SESSION"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update", action="store_true", help="write the golden files anew")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """The files of what was agreed on."""
+    return Golden(update=request.config.getoption("--update"))
 
 
 @pytest.fixture(scope="session")

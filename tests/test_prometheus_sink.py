@@ -1,0 +1,213 @@
+"""What /metrics shows of live, lingering and ended runs, judged by promtool where it can be."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from driver.scenario import Scenario
+from exporter.sample import Sample
+from exporter.selfmetrics import SelfMetrics
+from exporter.sinks.http import MetricsServer
+from exporter.sinks.prometheus import PrometheusSink
+from exporter.slots import Slots
+from tests.golden import Golden
+from tests.replay import MIB, Recording, recording
+
+CAPTURE = "10.0-m-nonconverge-ws16-bw32-dl100"
+RESCUE = Scenario(downtime_limit_ms=200, bandwidth_mib_s=32, auto_converge_initial=80, auto_converge_increment=19)
+
+
+class Stage:
+    """A sink with its registry and a clock that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.own = SelfMetrics()
+        self.sink = PrometheusSink(self.own, linger_seconds=30.0, clock=lambda: self.now)
+        self.registry = CollectorRegistry()
+        self.registry.register(self.sink)
+
+    def play(self, run: Recording, *, to_its_end: bool = False) -> None:
+        self.sink.attach(run.header, run.record)
+        for batch in run.batches():
+            self.sink.take(run.header.run, batch)
+        if to_its_end:
+            self.sink.detach(run.header.run)
+
+    def series(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        for family in text_string_to_metric_families(generate_latest(self.registry).decode()):
+            for sample in family.samples:
+                key = (sample.name, tuple(sorted(sample.labels.items())))
+                assert key not in found, f"twice: {key}"
+                found[key] = sample.value
+        return found
+
+    def values(self, name: str, **labels: str) -> list[float]:
+        wanted = set(labels.items())
+        return [value for (series, found), value in self.series().items() if series == name and wanted <= set(found)]
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return Stage()
+
+
+def test_the_exposition_of_a_recorded_migration_is_the_agreed_one(stage: Stage, golden: Golden) -> None:
+    run = recording(CAPTURE)
+    stage.play(run)
+    verdict = {"iteration": 13.0, "iteration_remaining_bytes": 17.0 * MIB, "implied_downtime_seconds": 0.5}
+    gates = {"stalled": 1.0, "not_converging": 1.0, "limit_reached": 0.0}
+    stage.sink.take(run.header.run, [Sample("verdict", 1, verdict | gates)])
+    golden.check("metrics.txt", generate_latest(stage.registry).decode())
+
+
+@pytest.mark.server
+def test_promtool_finds_no_fault_with_the_metrics(stage: Stage, promtool: Path) -> None:
+    stage.play(recording(CAPTURE))
+    stage.play(recording("7.2-m-postcopy-rescue", vm="vm1", outcome="completed"), to_its_end=True)
+    stage.play(recording("10.0-m-autoconverge-i80-s19", RESCUE, vm="vm2"))
+    stage.own.scrape_errors.add("run", amount=0.0)
+    stage.own.lateness.observe("threads", value=0.003)
+    found = subprocess.run(
+        [promtool, "check", "metrics"], input=generate_latest(stage.registry), capture_output=True, check=False
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
+
+
+def test_open_metrics_can_be_written_too_and_no_created_series_double_the_counters(stage: Stage) -> None:
+    stage.play(recording(CAPTURE))
+    text = generate_open_metrics(stage.registry).decode()
+    assert text.endswith("# EOF\n")
+    assert "# TYPE migrascope_migration_status stateset" in text
+    assert "_created" not in text + generate_latest(stage.registry).decode()
+
+
+def test_guest_counters_start_at_zero_and_add_up_to_what_the_guest_said(stage: Stage) -> None:
+    run = recording(CAPTURE)
+    stage.sink.attach(run.header, run.record)
+    assert stage.values("migrascope_guest_xor_bytes_total") == [0.0, 0.0]
+    for batch in run.batches():
+        stage.sink.take(run.header.run, batch)
+    lines = [sample for sample in run.samples if sample.measurement == "guest_xor" and sample.tags["vcpu"] == "1"]
+    assert stage.values("migrascope_guest_xor_bytes_total", vcpu="1") == [len(lines) * 64.0 * MIB]
+    assert stage.values("migrascope_guest_xor_seconds_total", vcpu="1") == [len(lines) * 0.0625]
+    assert stage.values("migrascope_guest_xor_last_seconds_per_gib", vcpu="1") == [1.0]
+
+
+def test_the_process_and_its_threads_are_two_metrics_so_that_a_sum_counts_nothing_twice(stage: Stage) -> None:
+    stage.play(recording(CAPTURE))
+    threads = sum(stage.values("migrascope_qemu_thread_cpu_seconds_total", role="source"))
+    assert stage.values("migrascope_qemu_cpu_seconds_total", role="source") == [pytest.approx(threads)]
+
+
+def test_what_qemu_no_longer_says_is_absent_but_a_counter_keeps_its_figure(stage: Stage) -> None:
+    run = recording(CAPTURE)
+    stage.play(run)
+    before = stage.values("migrascope_migration_transferred_bytes_total", role="source")
+    stage.sink.take(run.header.run, [Sample("migration", 1, {"status": "cancelled"}, {"role": "source"})])
+    assert stage.values("migrascope_migration_remaining_bytes", role="source") == []
+    assert stage.values("migrascope_migration_transferred_bytes_total", role="source") == before != []
+
+
+def test_exactly_one_state_of_a_state_set_is_on_also_one_that_qemu_has_yet_to_invent(stage: Stage) -> None:
+    run = recording(CAPTURE)
+    stage.play(run)
+    name = "migrascope_migration_status"
+    assert sum(stage.values(name, role="source")) == 1.0
+    assert stage.values(name, role="source", **{name: "active"}) == [1.0]
+    stage.sink.take(run.header.run, [Sample("migration", 1, {"status": "teleporting"}, {"role": "source"})])
+    assert sum(stage.values(name, role="source")) == 1.0
+    assert stage.values(name, role="source", **{name: "teleporting"}) == [1.0]
+
+
+def test_states_and_verdicts_go_at_once_at_a_runs_end_and_counters_linger(stage: Stage) -> None:
+    stage.play(recording(CAPTURE))
+    states = ("migrascope_verdict_not_converging", "migrascope_migration_status", "migrascope_run_phase")
+    assert all(stage.values(name) for name in states)
+    stage.sink.detach(f"run-{CAPTURE}")
+    assert not any(stage.values(name) for name in states)
+    assert stage.values("migrascope_guest_xor_bytes_total")
+    assert stage.values("migrascope_migration_iteration")
+    stage.now += 29.0
+    assert stage.values("migrascope_run_info") == [1.0]
+    stage.now += 2.0
+    assert stage.values("migrascope_run_info") == []
+    assert stage.sink.shown_runs == 0
+
+
+def test_a_new_run_in_the_slot_of_a_lingering_one_takes_its_place(stage: Stage) -> None:
+    stage.play(recording(CAPTURE), to_its_end=True)
+    stage.play(recording("7.2-m-postcopy-rescue"))
+    assert stage.values("migrascope_run_info", run=f"run-{CAPTURE}") == []
+    assert stage.values("migrascope_run_info", vm="vm0") == [1.0]
+
+
+def test_runs_that_end_are_counted_and_those_that_did_not_complete_a_second_time(stage: Stage) -> None:
+    assert stage.values("migrascope_runs_total") == [0.0]
+    stage.play(recording(CAPTURE, outcome="not_converged"), to_its_end=True)
+    stage.play(recording("7.2-m-postcopy-rescue", vm="vm1", outcome="completed"), to_its_end=True)
+    assert stage.values("migrascope_runs_total") == [2.0]
+    assert stage.values("migrascope_runs_failed_total") == [1.0]
+    assert stage.values("migrascope_exporter_attached_runs") == [0.0]
+
+
+def test_a_part_that_fails_is_left_out_and_counted_and_the_scrape_goes_on(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.play(recording(CAPTURE))
+    stage.own.samples.values[("guest_xor", "one label too many")] = 1.0
+    assert stage.values("migrascope_guest_xor_bytes_total")
+    assert stage.values("migrascope_runs_total") == [0.0]
+    assert "left out" in caplog.text
+    del stage.own.samples.values[("guest_xor", "one label too many")]
+    assert stage.values("migrascope_scrape_errors_total", part="exporter") == [2.0]
+
+
+def test_slots_are_bounded_names_that_are_given_out_anew_once_their_run_has_lingered_out() -> None:
+    now = 0.0
+    slots = Slots(30.0, lambda: now)
+    assert [slots.take(), slots.take()] == ["vm0", "vm1"]
+    slots.release("vm0")
+    assert slots.take() == "vm2"
+    now = 31.0
+    assert slots.take() == "vm0"
+
+
+@pytest.fixture
+def served(stage: Stage) -> Iterator[MetricsServer]:
+    server = MetricsServer(stage.registry, 0)
+    yield server
+    server.close()
+
+
+def test_metrics_are_served_on_loopback_and_a_client_that_says_nothing_blocks_no_scrape(
+    stage: Stage, served: MetricsServer
+) -> None:
+    stage.play(recording(CAPTURE))
+    with socket.create_connection(("127.0.0.1", served.port)) as silent:
+        silent.sendall(b"GET /metrics HTTP/1.1\r\n")
+        with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/metrics", timeout=5) as reply:
+            assert reply.status == http.HTTPStatus.OK
+            assert b"migrascope_run_info{" in reply.read()
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}/", timeout=5) as reply:
+        assert b'href="/metrics"' in reply.read()
+    with pytest.raises(urllib.error.HTTPError, match="404") as refused:
+        urllib.request.urlopen(f"http://127.0.0.1:{served.port}/etc/passwd", timeout=5)
+    refused.value.close()
+
+
+def test_a_port_that_is_taken_is_an_error_that_passes_to_the_caller(served: MetricsServer, stage: Stage) -> None:
+    with pytest.raises(OSError, match="Address already in use"):
+        MetricsServer(stage.registry, served.port)
