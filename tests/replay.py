@@ -53,7 +53,7 @@ def recording(name: str, scenario: Scenario = NEVER, *, vm: str = "vm0", outcome
     samples += _guest_and_threads(start, end)
     if outcome:
         samples += [_mark("phase.end", end + 1), _mark(f"outcome.{outcome}", end + 2)]
-    binary = Binary(path="/usr/bin/qemu-system-x86_64", version=name.split("-")[0], sha256="0" * 64)
+    binary = Binary(path="/usr/bin/qemu-system-x86_64", version=name.partition("-")[0], sha256="0" * 64)
     return Recording(
         header=Header(
             run=f"run-{name}", campaign="night", scenario=scenario.name, host="bench", vm=vm, clock=clock

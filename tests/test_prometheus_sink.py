@@ -88,7 +88,7 @@ def test_promtool_finds_no_fault_with_the_metrics(stage: Stage, promtool: Path) 
 
 def test_open_metrics_can_be_written_too_and_no_created_series_double_the_counters(stage: Stage) -> None:
     stage.play(recording(CAPTURE))
-    text = generate_open_metrics(stage.registry).decode()
+    text = generate_open_metrics(stage.registry).decode()  # type: ignore[no-untyped-call]  # as it comes
     assert text.endswith("# EOF\n")
     assert "# TYPE migrascope_migration_status stateset" in text
     assert "_created" not in text + generate_latest(stage.registry).decode()
