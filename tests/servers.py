@@ -163,8 +163,11 @@ def _wait_until_ready(server: Server, process: subprocess.Popen[bytes], ready_pa
     while True:
         try:
             server.get(ready_path)
-        except OSError as error:  # refused, reset, timed out, or an HTTP status: urllib's errors are all of this class
-            last = error
+        except urllib.error.HTTPError as error:  # it answers, and says that it is not ready yet
+            last = f"status {error.code}"
+            error.close()
+        except OSError as error:  # refused, reset or timed out: urllib's errors are of this class too
+            last = str(error)
         else:
             return
         if process.poll() is not None:
