@@ -28,7 +28,7 @@ lint: setup-test ## ruff, mypy and import-linter alone
 	$(BIN)/lint-imports
 
 bench: setup-test ## every measurement in bench/, one after the other
-	for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit; done
+	for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m "bench.$$(basename "$$file" .py)" || exit; done
 
 setup: ## what `make demo` needs: compiler, QEMU, .venv, guest kernel and initrd
 	@deploy/setup/system.sh
