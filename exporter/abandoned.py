@@ -1,0 +1,63 @@
+"""Abandoned runs: a run without an outcome whose driver died is closed by who obtains its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+from driver.datadir import RunDir
+from driver.record import RunRecord, read_record, write_record
+
+
+def close_abandoned(run: RunDir) -> RunRecord:
+    """Return a run's record; one that no driver holds any more is first given the outcome `abandoned`.
+
+    A phase that was under way keeps its open end. Nothing is written while the driver lives.
+
+    Raises:
+        MigrascopeError: run.json is missing or damaged.
+        OSError: it cannot be written.
+    """
+    record = read_record(run)
+    if record.outcome is not None:
+        return record
+    with _obtained(run) as obtained:
+        if not obtained:
+            return record
+        record = read_record(run)  # the driver may have ended well just before its lock came free
+        if record.outcome is None:
+            open_phase = next((phase.name for phase in reversed(record.phases) if phase.end_ns is None), None)
+            where = (
+                f"in phase {open_phase}" if open_phase else "between two phases" if record.phases else "at its start"
+            )
+            record = replace(record, outcome="abandoned", reason=f"the driver died {where}")
+            write_record(run, record)
+        return record
+
+
+def driver_lives(run: RunDir) -> bool:
+    """Whether a driver holds the run's lock."""
+    with _obtained(run) as obtained:
+        return not obtained
+
+
+@contextlib.contextmanager
+def _obtained(run: RunDir) -> Iterator[bool]:
+    """Try to hold the run's lock; a run directory that came without its lock file has no driver here."""
+    try:
+        handle = os.open(run.lock, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield True
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)

@@ -1,0 +1,152 @@
+"""Figures of one run, each from the samples of one measurement over a span of its timeline. Pure functions."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from exporter.blackout import NANO, Tick
+from exporter.timeline import Span
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """Guest seconds that a vCPU took for one GiB: over all lines of a span, and the 95th percentile of the lines."""
+
+    mean: float
+    p95: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """A gap in the polling of one QEMU; `missing` polls are known by their numbers, None across a restart."""
+
+    role: str
+    start_ns: int
+    end_ns: int
+    missing: int | None
+
+
+def pace(table: pa.Table, span: Span) -> Pace | None:
+    """The guest's pace over the xor lines that lie wholly within a span; None where there is none."""
+    spent: list[float] = []
+    seconds = sizes = 0.0
+    for row in table.select(["time_ns", "bytes", "seconds"]).to_pylist():
+        if not row["bytes"] or row["seconds"] is None or row["time_ns"] > span.end_ns:
+            continue
+        if row["time_ns"] - row["seconds"] / NANO < span.start_ns:
+            continue
+        seconds += row["seconds"]
+        sizes += row["bytes"]
+        spent.append(row["seconds"] / row["bytes"] * GIB)
+    return Pace(mean=seconds / sizes * GIB, p95=percentile(spent, 95)) if spent else None
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The nearest-rank percentile: the least value that `percent` of them do not exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * percent / 100) - 1)]
+
+
+def ticks_of(table: pa.Table) -> list[Tick]:
+    """The rows of a `guest_tick` table in the order of arrival."""
+    rows = table.select(["time_ns", "guest_seconds", "offset_seconds", "sequence"]).to_pylist()
+    return [
+        Tick(
+            time_ns=row["time_ns"],
+            guest_seconds=row["guest_seconds"],
+            offset_seconds=row["offset_seconds"],
+            sequence=int(row["sequence"]),
+        )
+        for row in sorted(rows, key=lambda row: row["time_ns"])
+        if row["guest_seconds"] is not None and row["sequence"] is not None
+    ]
+
+
+def cpu_seconds(table: pa.Table, span: Span) -> dict[str, dict[str, float]]:
+    """CPU seconds by role and kind over a span, the counters read at its ends by interpolation.
+
+    A thread that was born within the span counts from 0; one of a QEMU that was not yet watched from its first sample.
+    """
+    series: dict[tuple[str, str, str], list[tuple[int, float]]] = defaultdict(list)
+    watched_since: dict[str, int] = {}
+    for row in table.select(["time_ns", "role", "kind", "index", "cpu_seconds"]).to_pylist():
+        if row["cpu_seconds"] is None:
+            continue
+        series[row["role"], row["kind"], row["index"]].append((row["time_ns"], row["cpu_seconds"]))
+        watched_since[row["role"]] = min(row["time_ns"], watched_since.get(row["role"], row["time_ns"]))
+    found: dict[str, dict[str, float]] = {}
+    for (role, kind, _), points in series.items():
+        if points[0][0] > span.end_ns:
+            continue
+        born = points[0][0] > max(span.start_ns, watched_since[role])
+        start = 0.0 if born else _at(points, span.start_ns)
+        kinds = found.setdefault(role, {})
+        kinds[kind] = kinds.get(kind, 0.0) + max(0.0, _at(points, span.end_ns) - start)
+    return found
+
+
+def peak_by_role(table: pa.Table, field: str) -> dict[str, float]:
+    """The largest value of a field, by role."""
+    peaks: dict[str, float] = {}
+    for row in table.select(["role", field]).to_pylist():
+        if row[field] is not None:
+            peaks[row["role"]] = max(row[field], peaks.get(row["role"], row[field]))
+    return peaks
+
+
+def last_replies(table: pa.Table, span: Span) -> dict[str, float]:
+    """The last number of every field that the source's query-migrate told within a span."""
+    found: dict[str, float] = {}
+    for row in _source_rows(table, span):
+        found |= {name: value for name, value in row.items() if isinstance(value, float) and name != "sequence"}
+    return found
+
+
+def throttle(table: pa.Table, span: Span) -> tuple[float | None, float | None]:
+    """Seconds from the span's start to the first throttling, and the highest throttle in percent."""
+    rows = [row for row in _source_rows(table, span) if row["throttle_percent"]]
+    if not rows:
+        return None, None
+    return (rows[0]["time_ns"] - span.start_ns) * NANO, max(row["throttle_percent"] for row in rows)
+
+
+def polling_gaps(table: pa.Table) -> tuple[Gap, ...]:
+    """Where polls of query-migrate are missing, by their sequence numbers."""
+    gaps: list[Gap] = []
+    last: dict[str, tuple[int, int]] = {}
+    rows = table.select(["time_ns", "role", "sequence"]).to_pylist()
+    for row in sorted(rows, key=lambda row: row["time_ns"]):
+        if row["sequence"] is None:
+            continue
+        role, number = row["role"], int(row["sequence"])
+        if role in last and number != last[role][1] + 1:
+            missing = number - last[role][1] - 1
+            gaps.append(Gap(role=role, start_ns=last[role][0], end_ns=row["time_ns"],
+                            missing=missing if missing >= 0 else None))  # fmt: skip
+        last[role] = (row["time_ns"], number)
+    return tuple(gaps)
+
+
+def _source_rows(table: pa.Table, span: Span) -> list[dict[str, Any]]:
+    rows = [row for row in table.to_pylist() if row["role"] == "source"
+            and span.start_ns <= row["time_ns"] <= span.end_ns]  # fmt: skip
+    return sorted(rows, key=lambda row: row["time_ns"])
+
+
+def _at(points: Sequence[tuple[int, float]], time_ns: int) -> float:
+    """A counter's value at a moment, between its neighbouring samples; at the ends the outermost sample's."""
+    place = bisect.bisect_left(points, (time_ns, -math.inf))
+    if place == 0:
+        return points[0][1]
+    if place == len(points):
+        return points[-1][1]
+    (before_ns, before), (after_ns, after) = points[place - 1], points[place]
+    return before + (after - before) * (time_ns - before_ns) / (after_ns - before_ns)

@@ -1,0 +1,196 @@
+"""summary.json: a run's figures, derived from its samples and its record; they can always be computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import pyarrow as pa
+
+from driver.datadir import RunDir, read_json, write_json
+from driver.progress import Progress
+from driver.record import RunRecord
+from exporter import figures
+from exporter.blackout import Blackout, blackout, longest_silence
+from exporter.compaction import Compaction
+from exporter.figures import Gap
+from exporter.timeline import Span, Timeline, events_of, timeline
+from workload.errors import BadValueError
+from workload.value import from_json
+
+SCHEMA = 1
+FOREVER_NS = (1 << 63) - 1
+NANO = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A run's figures in base units. A figure that is None has its reason in `why`, under its own name.
+
+    `*_seconds_per_gib_*` is what one vCPU took for one GiB, on the guest's clock: settled, from the migration's start
+    to STOP, and from RESUME to the end of recover. `blackout_seconds` is an upper bound where
+    `blackout_upper_bound`. `cpu_seconds` maps role -> kind of thread -> seconds over the migration (kind `process`:
+    the whole QEMU). Moments (`*_ns`) are of the run's clock.
+    """
+
+    schema: int = SCHEMA
+    run: str
+    settle_seconds_per_gib_mean: float | None = None
+    settle_seconds_per_gib_p95: float | None = None
+    migrate_seconds_per_gib_mean: float | None = None
+    migrate_seconds_per_gib_p95: float | None = None
+    recover_seconds_per_gib_mean: float | None = None
+    recover_seconds_per_gib_p95: float | None = None
+    blackout_seconds: float | None = None
+    blackout_upper_bound: bool = False
+    stop_resume_seconds: float | None = None
+    qemu_downtime_seconds: float | None = None
+    longest_silence_seconds: float | None = None
+    total_seconds: float | None = None
+    iterations: float | None = None
+    transferred_bytes: float | None = None
+    precopy_bytes: float | None = None
+    downtime_bytes: float | None = None
+    postcopy_bytes: float | None = None
+    multifd_bytes: float | None = None
+    time_to_first_throttle_seconds: float | None = None
+    max_throttle_percent: float | None = None
+    cpu_seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    peak_resident_bytes: Mapping[str, float] = field(default_factory=dict)
+    migrate_start_ns: int | None = None
+    stop_ns: int | None = None
+    resume_ns: int | None = None
+    migrate_end_ns: int | None = None
+    samples: int = 0
+    damaged_lines: int = 0
+    dropped_values: int = 0
+    gaps: tuple[Gap, ...] = ()
+    why: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise BadValueError(f"run {self.run}: summary has schema {self.schema}, this migrascope knows {SCHEMA}")
+
+
+def write_summary(run: RunDir, summary: Summary) -> None:
+    """Write summary.json atomically; OSError passes through."""
+    write_json(run.summary, asdict(summary))
+
+
+def read_summary(run: RunDir) -> Summary:
+    """Read summary.json strictly.
+
+    Raises:
+        MigrascopeError: it is missing, damaged, or of another schema.
+    """
+    where = str(run.summary)
+    data = read_json(run.summary)
+    if isinstance(data, dict) and isinstance(data.get("gaps"), list):
+        data = data | {"gaps": tuple(from_json(Gap, gap, f"{where}: gaps") for gap in data["gaps"])}
+    return from_json(Summary, data, where)
+
+
+def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], pa.Table]) -> Summary:
+    """Derive a run's figures; `load` gives a measurement's table, without rows where there are none."""
+    times = timeline(record, events_of(load("event")))
+    found: dict[str, object] = {}
+    why: dict[str, str] = {}
+    for part in (_paces(times, load), _pauses(record, times, load), _progress(record, times, load)):
+        for name, figure in part.items():
+            if isinstance(figure, str):
+                why[name] = figure
+            else:
+                found[name] = figure
+    migration = times.migration
+    return Summary(
+        run=record.run,
+        **found,  # type: ignore[arg-type] # names and types are those of the three parts
+        cpu_seconds=figures.cpu_seconds(load("qemu_cpu"), migration) if migration else {},
+        peak_resident_bytes=figures.peak_by_role(load("qemu_memory"), "resident_bytes"),
+        migrate_start_ns=migration.start_ns if migration else None,
+        stop_ns=times.stop_ns,
+        resume_ns=times.resume_ns,
+        migrate_end_ns=migration.end_ns if migration else None,
+        samples=compaction.samples,
+        damaged_lines=compaction.damaged_lines,
+        dropped_values=compaction.dropped_values,
+        gaps=figures.polling_gaps(load("migration")),
+        why=why,
+    )
+
+
+def _paces(times: Timeline, load: Callable[[str], pa.Table]) -> dict[str, float | str]:
+    table = load("guest_xor")
+    spans: dict[str, Span | None] = {"settle": times.settle, "migrate": None, "recover": times.recover}
+    if times.migration:
+        spans["migrate"] = Span(
+            start_ns=times.migration.start_ns,
+            end_ns=times.migration.end_ns if times.stop_ns is None else times.stop_ns,
+        )
+    absent = {
+        "settle": "the run never settled",
+        "migrate": "the migration never started",
+        "recover": "the guest never resumed at the destination",
+    }
+    found: dict[str, float | str] = {}
+    for name, span in spans.items():
+        pace = figures.pace(table, span) if span else None
+        reason = absent[name] if span is None else f"no xor line lies wholly in the {name} window"
+        found[f"{name}_seconds_per_gib_mean"] = pace.mean if pace else reason
+        found[f"{name}_seconds_per_gib_p95"] = pace.p95 if pace else reason
+    return found
+
+
+def _pauses(record: RunRecord, times: Timeline, load: Callable[[str], pa.Table]) -> dict[str, float | bool | str]:
+    ticks = figures.ticks_of(load("guest_tick"))
+    silence = Blackout(seconds=None, why="the migration never started")
+    if times.migration:
+        end_ns = times.recover.end_ns if times.recover else times.migration.end_ns
+        silence = longest_silence(ticks, times.migration.start_ns, end_ns)
+    if times.resume_ns is None:
+        pause = Blackout(seconds=None, why="the guest never resumed at the destination")
+    elif times.stop_ns is None:
+        pause = Blackout(seconds=None, why="QEMU's STOP event at the source was not seen")
+    else:
+        pause = blackout(ticks, times.stop_ns, times.resume_ns, kvm=record.accelerator == "kvm")
+    told: float | str = pause.why or ""
+    if times.stop_ns is not None and times.resume_ns is not None:
+        told = (times.resume_ns - times.stop_ns) * NANO
+    if record.workload is not None and not record.workload.tick_ms:
+        silence = Blackout(seconds=None, why="the workload prints no ticks (tick_ms=0)")
+        pause = silence if isinstance(told, float) else pause
+    return {
+        "blackout_seconds": _told(pause),
+        "blackout_upper_bound": pause.upper_bound,
+        "stop_resume_seconds": told,
+        "longest_silence_seconds": _told(silence),
+    }
+
+
+def _told(judged: Blackout) -> float | str:
+    return judged.why or "" if judged.seconds is None else judged.seconds
+
+
+def _progress(record: RunRecord, times: Timeline, load: Callable[[str], pa.Table]) -> dict[str, float | str]:
+    """QEMU's own figures: its final reply, completed by the last that it said while the exporter watched."""
+    names = {
+        "qemu_downtime_seconds": "downtime_seconds",
+        "total_seconds": "total_seconds",
+        "iterations": "iteration",
+        "transferred_bytes": "transferred_bytes",
+        "precopy_bytes": "precopy_bytes",
+        "downtime_bytes": "downtime_bytes",
+        "postcopy_bytes": "postcopy_bytes",
+        "multifd_bytes": "multifd_bytes",
+    }
+    if times.migration is None:
+        absent = ("time_to_first_throttle_seconds", "max_throttle_percent")
+        return dict.fromkeys([*names, *absent], "the migration never started")
+    table = load("migration")
+    replies = figures.last_replies(table, Span(start_ns=times.migration.start_ns, end_ns=FOREVER_NS))
+    replies |= Progress.parse(record.final).fields
+    found: dict[str, float | str] = {name: replies.get(theirs, "QEMU did not say") for name, theirs in names.items()}
+    first, highest = figures.throttle(table, times.migration)
+    found["time_to_first_throttle_seconds"] = "the guest was never throttled" if first is None else first
+    found["max_throttle_percent"] = "the guest was never throttled" if highest is None else highest
+    return found
