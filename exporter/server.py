@@ -1,0 +1,162 @@
+"""The exporter's process: one a data directory, with its lock, its files, its watch socket and its /metrics."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import gc
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from driver.clock import BOOT_ID
+from driver.datadir import DataDir, runtime_dir, write_json
+from driver.watch import LINE_LIMIT, ExporterInfo
+from exporter.desk import Desk
+from exporter.rates import wake_exactly
+from exporter.selfmetrics import SelfMetrics
+from exporter.sinks.http import ADDRESS, MetricsServer
+from exporter.sinks.prometheus import LINGER_SECONDS, PrometheusSink
+from workload.errors import MigrascopeError
+
+DEFAULT_PORT = 9742
+FIRST_RUN_SECONDS = 10.0
+LOOK_SECONDS = 0.1
+
+log = logging.getLogger(__name__)
+
+
+def serve(data: DataDir, *, port: int, linger_seconds: float | None) -> int:
+    """Serve a data directory until a signal comes; returns the exit status.
+
+    With `linger_seconds` it also ends by itself: when the last run's series have gone and so many seconds have passed
+    since. Port 0 takes any free one.
+
+    Raises:
+        MigrascopeError: another exporter serves this data directory, or the port is taken.
+    """
+    logging.basicConfig(level=logging.INFO, format="exporter: %(levelname)s: %(message)s", stream=sys.stderr)
+    wake_exactly()
+    with _only_one(data):
+        return asyncio.run(_serve(data, port, linger_seconds))
+
+
+def main() -> int:
+    """`python -m exporter.server`: what a run starts."""
+    parser = argparse.ArgumentParser(prog="exporter.server", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--port", type=int, default=0, metavar="N")
+    parser.add_argument("--linger", type=float, default=None, metavar="SECONDS")
+    arguments = parser.parse_args()
+    try:
+        return serve(DataDir.open(arguments.data_dir), port=arguments.port, linger_seconds=arguments.linger)
+    except MigrascopeError as error:
+        print(f"exporter: {error}", file=sys.stderr)
+        return 1
+
+
+async def _serve(data: DataDir, port: int, linger_seconds: float | None) -> int:
+    own = SelfMetrics()
+    series_seconds = LINGER_SECONDS if linger_seconds is None else min(LINGER_SECONDS, linger_seconds)
+    prometheus = PrometheusSink(own, series_seconds)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(prometheus)
+    try:
+        metrics = MetricsServer(registry, port)
+    except OSError as error:
+        raise MigrascopeError(f"port {port} on {ADDRESS}: {error.strerror}; choose another with --port") from error
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        desk = Desk(data, [prometheus], own, series_seconds)
+        async with _announced(data, desk, metrics.port):
+            print(f"http://{ADDRESS}:{metrics.port}/metrics", flush=True)
+            tidying = asyncio.create_task(desk.tidy())
+            # what lives until the end need not be looked at by each collection in the sampling loop
+            gc.collect()
+            gc.freeze()
+            await _until_idle(stop, desk, prometheus, linger_seconds)
+            await desk.close()
+            await tidying
+    finally:
+        await asyncio.to_thread(metrics.close)
+    return 0
+
+
+async def _until_idle(
+    stop: asyncio.Event, desk: Desk, prometheus: PrometheusSink, linger_seconds: float | None
+) -> None:
+    loop = asyncio.get_running_loop()
+    # a run that starts an exporter needs a moment until it attaches
+    quiet_at = loop.time() + FIRST_RUN_SECONDS
+    while not stop.is_set():
+        if desk.busy or prometheus.shown_runs:
+            quiet_at = loop.time()
+        elif linger_seconds is not None and loop.time() >= quiet_at + linger_seconds:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await stop.wait()
+
+
+@contextlib.contextmanager
+def _only_one(data: DataDir) -> Iterator[None]:
+    """Hold the data directory's exporter lock; it ends with this process, however that ends."""
+    handle = os.open(data.exporter_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise MigrascopeError(f"data directory {data.path}: another exporter serves it ({data.exporter})") from None
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextlib.asynccontextmanager
+async def _announced(data: DataDir, desk: Desk, port: int) -> AsyncIterator[None]:
+    """Open the watch socket and say where it and /metrics are; a clean end takes all of that back."""
+    _remove_predecessor(data)
+    directory = runtime_dir()
+    path = directory / "watch"
+    try:
+        server = await asyncio.start_unix_server(desk.serve, path, limit=LINE_LIMIT)
+        host = socket.gethostname()
+        info = ExporterInfo(
+            pid=os.getpid(), boot_id=BOOT_ID.read_text().strip(), socket=str(path), host=host, port=port
+        )
+        labels = {"job": "migrascope", "host": host}
+        write_json(data.file_sd, [{"targets": [f"{ADDRESS}:{port}"], "labels": labels}])
+        write_json(data.exporter, asdict(info))
+        try:
+            yield
+        finally:
+            data.exporter.unlink(missing_ok=True)
+            data.file_sd.unlink(missing_ok=True)
+            server.close()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _remove_predecessor(data: DataDir) -> None:
+    """Take away the socket directory that an exporter which was killed has left; we hold its lock."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        left = Path(json.loads(data.exporter.read_bytes())["socket"]).parent
+        if left.name.startswith("migrascope-"):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""The monitor source: one QEMU's query-migrate and events, over a QMP monitor of the exporter's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from qemu.qmp import ExecuteError, QMPClient, QMPError
+
+from driver.clock import Clock
+from driver.progress import Progress
+from exporter.journal import Batch
+from exporter.rates import Pace
+from exporter.sample import Sample
+from exporter.selfmetrics import SelfMetrics
+
+CONNECT_SECONDS = 3.0
+ANSWER_SECONDS = 3.0
+LONGEST_EVENT_LAG_NS = 1_000_000_000
+
+
+class Observer(Protocol):
+    """Who is told what the monitor saw, as it sees it, and may add samples of its own."""
+
+    def counts(self) -> bool:
+        """Whether this run's own migration has begun: until then a status tells of something else."""
+
+    def limits(self, parameters: Mapping[str, Any]) -> None:
+        """The reply to query-migrate-parameters."""
+
+    def happened(self, name: str, data: Mapping[str, Any], time_ns: int) -> float | None:
+        """A QMP event; returns the iteration that it belongs to, where one is known."""
+
+    def progressed(self, time_ns: int, progress: Progress) -> list[Sample]:
+        """A reply to query-migrate."""
+
+
+class MonitorSource:
+    """Polls query-migrate at its pace, and at once when an event says that something changed.
+
+    A reply is stamped when it has arrived. An event is stamped with the moment at which QEMU says that it sent it:
+    its age by the wall clock, taken off the arrival's monotonic stamp, so that only a wall clock which steps within
+    those few ms could bend it, and an age that cannot be (negative, above 1 s) is not believed. Of 1,815 recorded
+    events half arrived 0.5 ms late, 1 in 100 more than 5 ms, the last one 32 ms: arrival stamps would blur STOP and
+    RESUME, whose distance is the downtime.
+    """
+
+    name = "monitor"
+
+    def __init__(
+        self,
+        role: str,
+        socket: str,
+        clock: Clock,
+        pace: Pace,
+        observer: Observer,
+        metrics: SelfMetrics,
+        sequence: int,
+    ) -> None:
+        self.role = role
+        self._socket = socket
+        self._clock = clock
+        self._pace = pace
+        self._observer = observer
+        self._metrics = metrics
+        self._first_sequence = sequence
+        self._asking = asyncio.Lock()
+        self._events: list[Sample] = []
+        self._limits_known = False
+        self._limits: dict[str, float] = {}
+        self._tags = {"role": role}
+
+    async def __aenter__(self) -> Self:
+        self._client = QMPClient(f"exporter-{self.role}")
+        # qemu.qmp logs each lost connection at length; the source's boundary says it in one line
+        self._client.logger.setLevel(logging.CRITICAL)
+        self._client.events.event_filter = self._on_event
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await self._client.connect(self._socket)
+        self._ticker = self._pace.ticker(self.name, self._metrics)
+        self._limits_known = False
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._first_sequence += self._ticker.sequence + 1
+        self._pace.drop(self._ticker)
+        with contextlib.suppress(QMPError, EOFError, OSError, TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._client.disconnect()
+
+    async def batches(self) -> AsyncIterator[Batch]:
+        """Yield each reply, and the events before it."""
+        while True:
+            yield Batch(samples=await self._ask())
+            await self._ticker.tick()
+
+    async def rest(self) -> Batch:
+        """The final reply."""
+        return Batch(samples=await self._ask())
+
+    def ask_limits(self) -> None:
+        """Ask for the limits again at the next poll: somebody has changed them."""
+        self._limits_known = False
+        self._ticker.poke()
+
+    async def _ask(self) -> list[Sample]:
+        async with self._asking:
+            began = time.monotonic()
+            async with asyncio.timeout(ANSWER_SECONDS):
+                if not self._limits_known:
+                    await self._ask_limits()
+                reply = await self._client.execute("query-migrate")
+            samples = self._reply_samples(reply if isinstance(reply, dict) else {})
+            self._metrics.collections.add(self.name)
+            self._metrics.collection_seconds.add(self.name, amount=time.monotonic() - began)
+            return samples
+
+    async def _ask_limits(self) -> None:
+        self._limits_known = True
+        try:
+            reply = await self._client.execute("query-migrate-parameters")
+        except ExecuteError:  # a machine without migration still has a status
+            return
+        if isinstance(reply, dict):
+            self._observer.limits(reply)
+            self._limits = _limits(reply)
+
+    def _reply_samples(self, reply: dict[str, Any]) -> list[Sample]:
+        time_ns = self._clock.stamp()
+        samples, self._events = self._events, []
+        fields: dict[str, float | str] = {"sequence": float(self._first_sequence + self._ticker.sequence)}
+        fields.update(self._limits)
+        if not self._observer.counts():
+            return [*samples, Sample("migration", time_ns, fields, self._tags)]
+        progress = Progress.parse(reply)
+        fields.update(progress.fields)
+        if progress.status is not None:
+            fields["status"] = progress.status
+        for index, seconds in enumerate(progress.vcpu_blocktime_seconds):
+            fields[f"vcpu{index}_blocktime_seconds"] = seconds
+        samples.append(Sample("migration", time_ns, fields, self._tags))
+        samples += self._observer.progressed(time_ns, progress)
+        return samples
+
+    def _on_event(self, event: Mapping[str, Any]) -> bool:
+        """Take an event at its arrival; False keeps qemu.qmp from queueing it as well."""
+        name, data = str(event["event"]), event.get("data") or {}
+        time_ns = self._event_stamp(event.get("timestamp") or {})
+        iteration = self._observer.happened(name, data, time_ns)
+        fields: dict[str, float | str] = {"count": 1.0}
+        if iteration is not None:
+            fields["iteration"] = iteration
+        if words := " ".join(f"{key}={value}" for key, value in data.items() if isinstance(value, str | int)):
+            fields["detail"] = words
+        self._events.append(Sample("event", time_ns, fields, {"role": self.role, "name": name}))
+        if name == "MIGRATION_PASS":
+            self._limits_known = False
+        self._ticker.poke()
+        return False
+
+    def _event_stamp(self, sent: Mapping[str, int]) -> int:
+        arrival_ns, wall_ns = self._clock.stamp(), time.time_ns()
+        age_ns = wall_ns - (sent.get("seconds", 0) * 1_000_000_000 + sent.get("microseconds", 0) * 1000)
+        return arrival_ns - age_ns if 0 <= age_ns <= LONGEST_EVENT_LAG_NS else arrival_ns
+
+
+def _limits(parameters: Mapping[str, Any]) -> dict[str, float]:
+    limits = {}
+    if isinstance(downtime := parameters.get("downtime-limit"), int):
+        limits["downtime_limit_seconds"] = downtime / 1000
+    if isinstance(bandwidth := parameters.get("max-bandwidth"), int):
+        limits["bandwidth_limit_bytes_per_second"] = float(bandwidth)
+    return limits
