@@ -1,0 +1,99 @@
+"""A run's outcome in figures and words: one value that the report, the end table and `show` all draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dashboards.units import digits, duration, milliseconds
+from driver.record import RunRecord
+from exporter.summary import Summary
+
+OUTCOME_WORDS = {
+    "completed": "completed",
+    "not_converged": "did not converge",
+    "failed": "failed",
+    "guest_lost": "lost its guest",
+    "unsupported": "is unsupported here",
+    "broken": "broke (our side or the host)",
+    "abandoned": "was abandoned",
+    "cancelled": "was cancelled",
+}
+
+TAKEN = (
+    "total_seconds", "iterations", "blackout_seconds", "blackout_upper_bound", "stop_resume_seconds",
+    "qemu_downtime_seconds", "longest_silence_seconds", "settle_seconds_per_gib_mean", "migrate_seconds_per_gib_mean",
+    "recover_seconds_per_gib_mean", "transferred_bytes", "time_to_first_throttle_seconds",
+)  # fmt: skip
+"""What is taken from the summary as it stands, under the same name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What came of one run. What is not known is None, and `why` says for which figure and for what reason.
+
+    `slowdown` is the guest's seconds per GiB while it migrated over those while it was settled; CPU seconds are the
+    whole QEMU's, while it migrated.
+    """
+
+    run: str
+    scenario: str
+    outcome: str | None
+    reason: str | None = None
+    limit_reached: str | None = None
+    total_seconds: float | None = None
+    iterations: float | None = None
+    blackout_seconds: float | None = None
+    blackout_upper_bound: bool = False
+    stop_resume_seconds: float | None = None
+    qemu_downtime_seconds: float | None = None
+    longest_silence_seconds: float | None = None
+    settle_seconds_per_gib_mean: float | None = None
+    migrate_seconds_per_gib_mean: float | None = None
+    recover_seconds_per_gib_mean: float | None = None
+    slowdown: float | None = None
+    source_cpu_seconds: float | None = None
+    destination_cpu_seconds: float | None = None
+    transferred_bytes: float | None = None
+    time_to_first_throttle_seconds: float | None = None
+    why: Mapping[str, str] = field(default_factory=dict)
+
+
+def figures_of(record: RunRecord, summary: Summary) -> Figures:
+    """Put a run's outcome and its summary together."""
+    settled, migrating = summary.settle_seconds_per_gib_mean, summary.migrate_seconds_per_gib_mean
+    taken = {name: getattr(summary, name) for name in TAKEN}
+    return Figures(
+        run=record.run,
+        scenario=record.scenario_name,
+        outcome=record.outcome,
+        reason=record.reason,
+        limit_reached=record.limit_reached,
+        slowdown=migrating / settled if migrating and settled else None,
+        source_cpu_seconds=summary.cpu_seconds.get("source", {}).get("process"),
+        destination_cpu_seconds=summary.cpu_seconds.get("destination", {}).get("process"),
+        why=dict(summary.why),
+        **taken,
+    )
+
+
+def in_words(figures: Figures) -> str:
+    """The answer in one sentence: how it ended, when, and what the guest felt."""
+    said = OUTCOME_WORDS.get(figures.outcome or "", "has not ended")
+    if figures.limit_reached:
+        said += f" within its limit on {figures.limit_reached}"
+    if figures.total_seconds is not None:
+        said += f", after {duration(figures.total_seconds)}"
+    if figures.iterations:
+        said += f" and {figures.iterations:.0f} iteration{'s' if figures.iterations > 1 else ''}"
+    felt = []
+    if figures.blackout_seconds is not None:
+        bound = "at most " if figures.blackout_upper_bound else ""
+        felt.append(f"was dark for {bound}{milliseconds(figures.blackout_seconds)}")
+    elif figures.outcome == "not_converged":
+        felt.append("stayed on the source")
+    if figures.slowdown is not None:
+        felt.append(f"ran {digits(figures.slowdown)} times slower than before while it migrated"
+                    if figures.slowdown >= 1.1 else "kept its pace while it migrated")  # fmt: skip
+    sentence = f"{said}; the guest {' and '.join(felt)}." if felt else f"{said}."
+    return sentence if not figures.reason else f"{sentence} Reason: {figures.reason.rstrip('.')}."

@@ -1,0 +1,49 @@
+"""`migrascope report`: the interactive HTML file of one or several recorded runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from dashboards.report_page import page
+from dashboards.report_view import MEASUREMENTS, RunView, labels
+from driver.datadir import DataDir, RunDir, write_atomically
+from driver.marks import read_marks
+from driver.record import read_record
+from exporter import history
+from workload.errors import BadValueError, BrokenError
+
+
+def write(data: DataDir, runs: Sequence[RunDir], output: Path) -> None:
+    """Write the report of `runs`, in their order, as one self-contained HTML file.
+
+    Raises:
+        BadValueError: no run was given, or `output` cannot be a file.
+        MigrascopeError: a run's record or samples are damaged; the message names the file.
+        BrokenError: the file cannot be written.
+    """
+    if not runs:
+        raise BadValueError("report: no run was given; `migrascope runs` lists them")
+    if output.is_dir() or not output.parent.is_dir():
+        where = "is a directory" if output.is_dir() else f"{output.parent} is no directory"
+        raise BadValueError(f"report {output}: {where}; want the path of a file")
+    content = page(views(data, runs)).encode()
+    try:
+        write_atomically(output.absolute(), content)
+    except OSError as error:
+        raise BrokenError(f"report {output}: {error.strerror}; choose another with -o") from error
+
+
+def views(data: DataDir, runs: Sequence[RunDir]) -> list[RunView]:
+    """Read runs for the report: record, figures, samples and marks."""
+    records = [read_record(run) for run in runs]
+    return [
+        RunView(
+            record=record,
+            label=label,
+            summary=history.summary(run),
+            tables={name: history.load(data, run, name) for name in MEASUREMENTS},
+            marks=read_marks(run),
+        )
+        for run, record, label in zip(runs, records, labels(records), strict=True)
+    ]

@@ -1,0 +1,179 @@
+"""The report's page: one HTML file that holds Plotly, its data and its style, and fetches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import orjson
+from plotly.offline import get_plotlyjs
+
+from dashboards.colours import outcome_meaning, palettes, run_colour
+from dashboards.figures import Figures, figures_of, in_words
+from dashboards.report_figure import Json, run_figure
+from dashboards.report_lines import iterations, statuses
+from dashboards.report_overlay import overlay_figure
+from dashboards.report_tables import (
+    conditions_table,
+    figures_list,
+    figures_table,
+    iterations_table,
+    marks_table,
+    outcome_html,
+)
+from dashboards.report_view import RunView
+from dashboards.series import POINTS, SMOOTHING_SECONDS
+from dashboards.units import rate, size
+from driver.record import RunRecord
+
+STYLE, SCRIPT = Path(__file__).with_name("report.css"), Path(__file__).with_name("report.js")
+
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+"""Content security policy: whatever stands in the page, nothing is ever fetched."""
+
+GUEST_NOTE = (
+    "Guest: the time that one vCPU needs to rewrite one GiB, by the guest's own clock, drawn at each line's arrival; a"
+    " guest that stands still draws no line, so the blackout has a band of its own."
+)
+ITERATION_NOTE = (
+    "Iterations are QEMU's dirty-bitmap syncs; remaining bytes compare only there. The implied downtime is QEMU's own"
+    " switchover test (remaining / measured bandwidth), no forecast."
+)
+
+
+def page(views: Sequence[RunView]) -> str:
+    """The whole page for one or more runs, in the order given."""
+    figures = [run_figure(view) for view in views]
+    told = [figures_of(view.record, view.summary) for view in views]
+    several = len(views) > 1
+    swatches = [_swatch(place) if several else "" for place in range(len(views))]
+    title = "Live migration report"
+    if not several:
+        title = f"Live migration: {views[0].label}"
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        f'<p class="lead">{escape(what_was_run([view.record for view in views]))}</p>',
+        _answers(views, told, swatches),
+    ]
+    if several:
+        parts += [
+            figures_table([(view.label, figure) for view, figure in zip(views, told, strict=True)], swatches),
+            "<p class=quiet>A star: the figure is missing or limited; hover it for the reason.</p>"
+            if any(figure.why for figure in told)
+            else "",
+            "<h2>All runs, aligned at the migration's start</h2>",
+            _figure_place("overlay", overlay_figure(views, figures)) if any(f["data"] for f in figures) else "",
+        ]
+    for place, (view, figure, figures_told) in enumerate(zip(views, figures, told, strict=True)):
+        parts.append(_run_section(place, view, figure, figures_told, several))
+    parts += ["<h2>Conditions</h2>", _differing(several),
+              conditions_table([view.record for view in views], [view.label for view in views], swatches),
+              _footer(figures)]  # fmt: skip
+    return _document(title, "\n".join(parts))
+
+
+def what_was_run(records: Sequence[RunRecord]) -> str:
+    """The experiment in one sentence: what the runs have in common."""
+    first = records[0]
+    count = "One migration" if len(records) == 1 else f"{len(records)} migrations"
+    if first.hardware is None or first.workload is None:
+        return f"{count} of a virtual machine that was only observed, on {first.host.name}."
+    same_machine = all((record.hardware, record.workload) == (first.hardware, first.workload) for record in records)
+    machine = ""
+    if same_machine:
+        vcpus = f"{first.hardware.vcpus} vCPU{'s' if first.hardware.vcpus > 1 else ''}"
+        pace = first.guest.settled_bytes_per_second if first.guest else None
+        limit = first.workload.rate_limit_mib_s
+        how = f"at {rate(pace)}" if pace else "without pause" if not limit else f"at {limit} MiB/s a vCPU at most"
+        machine = (
+            f" of a guest with {vcpus} and {size(first.hardware.memory_bytes)} of RAM that rewrites"
+            f" {first.workload.working_set_mib} MiB of it {how}"
+        )
+    versions = sorted({record.source_binary.version for record in records if record.source_binary})
+    qemu = f" on QEMU {' and '.join(versions)}" if versions else ""
+    accelerators = sorted({record.accelerator for record in records if record.accelerator})
+    under = f" under {' and '.join(name.upper() for name in accelerators)}" if accelerators else ""
+    return f"{count}{machine}{qemu}{under}, on host {first.host.name}."
+
+
+def _answers(views: Sequence[RunView], told: Sequence[Figures], swatches: Sequence[str]) -> str:
+    items = "".join(
+        f'<li class="{outcome_meaning(figures.outcome)}">{swatch}<strong>{escape(view.label)}</strong> '
+        f"{escape(in_words(figures))}</li>"
+        for view, figures, swatch in zip(views, told, swatches, strict=True)
+    )
+    return f'<ul class="answers">{items}</ul>'
+
+
+def _run_section(place: int, view: RunView, figure: Json, figures: Figures, several: bool) -> str:
+    swatch = _swatch(place) if several else ""
+    heading = f"<h2>{swatch}{escape(view.label)}</h2>" if several else "<h2>What happened</h2>"
+    under = f"<p>{outcome_html(figures.outcome)} <span class=quiet>run {escape(view.record.run)}</span></p>"
+    if figure["data"]:
+        drawing = _figure_place(f"run-{place}", figure)
+        if not statuses(view):
+            drawing += "<p class=quiet>QEMU's migration was never seen: there are no progress samples.</p>"
+    else:
+        drawing = "<p class=quiet>There is nothing to draw: this run has no samples.</p>"
+    return "\n".join(
+        [heading, under, figures_list(figures), drawing, iterations_table(iterations(view)),
+         marks_table(view.marks, view.origin_ns)]
+    )  # fmt: skip
+
+
+def _figure_place(name: str, figure: Json) -> str:
+    """A figure's legend, its place (as high as it will be, so that nothing jumps) and its data."""
+    height = figure["layout"]["height"]
+    return (
+        '<div class="legend" aria-label="lines of the figure"></div>'
+        f'<div class="figure" id="{name}" style="height:{height}px">'
+        "<noscript>The figure needs scripts.</noscript></div>"
+        f'<script type="application/json" data-figure="{name}">{inline_json(figure)}</script>'
+    )
+
+
+def inline_json(data: Any) -> str:
+    """JSON that cannot end the script element that it stands in."""
+    return orjson.dumps(data).decode().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _swatch(place: int) -> str:
+    return f'<span class="swatch" style="--run:var(--{run_colour(place)})"></span>'
+
+
+def _differing(several: bool) -> str:
+    return "<p class=quiet>Rows in which the runs differ are bold and marked ≠.</p>" if several else ""
+
+
+def _footer(figures: Sequence[Json]) -> str:
+    thinned = [trace for figure in figures for trace in figure["data"] if trace["meta"]["thinned"]]
+    said = [
+        GUEST_NOTE,
+        f"CPU: percent of one core, over at least {SMOOTHING_SECONDS * 1000:.0f} ms.",
+        ITERATION_NOTE,
+    ]
+    if thinned:
+        greatest = max(trace["meta"]["thinned"] for trace in thinned)
+        said.append(
+            f"Thinned out: {len(thinned)} of the lines, of up to {greatest:,} points, are drawn with the"
+            f" least and the greatest value of each stretch, about {POINTS:,} points; the store has every sample."
+        )
+    return f"<footer>{''.join(f'<p>{escape(line)}</p>' for line in said)}</footer>"
+
+
+def _document(title: str, body: str) -> str:
+    both = palettes()
+    light, dark = ("".join(f"--{name}:{value};" for name, value in both[mode].items()) for mode in ("light", "dark"))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<link rel="icon" href="data:,">\n'
+        f"<title>{escape(title)}</title>\n<style>:root{{{light}}}\n"
+        f"@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n{STYLE.read_text()}</style>\n"
+        f"</head><body><main>\n{body}\n</main>\n"
+        f'<script type="application/json" id="palettes">{inline_json(both)}</script>\n'
+        f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT.read_text()}</script>\n</body></html>\n"
+    )
