@@ -115,7 +115,7 @@ class JournalReader:
 
 def _checked(line: bytes) -> dict[str, Any] | None:
     content = line[9:-1]
-    if len(line) < 11 or line[-1:] != b"\n" or line[:8] != b"%08x" % zlib.crc32(content):
+    if len(line) < 11 or line[-1:] != b"\n" or line[:9] != b"%08x " % zlib.crc32(content):
         return None
     try:
         data = orjson.loads(content)
