@@ -1,0 +1,104 @@
+"""A run's hold on its exporter: attached before the guest runs, started again if it dies, detached at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import psutil
+
+from driver.datadir import DataDir, RunDir
+from driver.watch import ExporterClient, Sampling, find_exporter
+from workload.errors import MigrascopeError
+
+StartExporter: TypeAlias = Callable[[DataDir], Awaitable[ExporterClient]]
+
+LOOK_SECONDS = 1.0
+GONE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class Attachment:
+    """Follows the contract of driver/watch.py; with `start` None nothing watches and every step does nothing."""
+
+    def __init__(self, data: DataDir, run: RunDir, sampling: Sampling, start: StartExporter | None) -> None:
+        self.client: ExporterClient | None = None
+        self._data = data
+        self._run = run
+        self._sampling = sampling
+        self._start = start
+        self._starting: asyncio.Task[ExporterClient] | None = None
+
+    def prepare(self) -> None:
+        """Find or start the exporter while the QEMUs are being started."""
+        if self._start:
+            self._starting = asyncio.create_task(self._find(self._start))
+
+    async def attach(self) -> None:
+        """Have the run watched; returns once the exporter's sources are up.
+
+        Raises:
+            MigrascopeError: it did not start, refused, or did not answer.
+        """
+        if self._starting:
+            client = await self._starting
+            await client.attach(self._run.run, self._sampling)
+            self.client = client
+
+    async def care(self) -> None:
+        """Look after the exporter for ever: should it die, start it once again; the run goes on in any case."""
+        restarted = False
+        while self._start and self.client:
+            await asyncio.sleep(LOOK_SECONDS)
+            if _lives(self.client.info.pid):
+                continue
+            _log.warning("exporter (pid %d) died during run %s", self.client.info.pid, self._run.run)
+            if restarted:
+                self.client = None
+                return
+            restarted = True
+            try:
+                self.client = await self._find(self._start)
+                await self.client.attach(self._run.run, self._sampling)
+            except MigrascopeError as error:
+                _log.warning("%s; run %s goes on unwatched", error, self._run.run)
+                self.client = None
+
+    async def detach(self, seconds: float | None = None) -> None:
+        """End the watch; a failure is a warning, the run's outcome stands."""
+        if self.client:
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.client.detach(self._run.run)
+            except (MigrascopeError, TimeoutError) as error:
+                _log.warning("%s; run %s is compacted later", error or "exporter: slow to detach", self._run.run)
+                self.client = None
+
+    async def stored(self) -> None:
+        """Wait until the exporter has stored the run, at most 15 s; a failure is a warning."""
+        if self.client:
+            try:
+                await self.client.stored(self._run.run)
+            except MigrascopeError as error:
+                _log.warning("%s; run %s is compacted later", error, self._run.run)
+
+    async def close(self) -> None:
+        """Leave nothing pending; an exporter that has just been started ends by itself."""
+        if self._starting:
+            self._starting.cancel()
+            with contextlib.suppress(MigrascopeError, asyncio.CancelledError):
+                await self._starting
+
+    async def _find(self, start: StartExporter) -> ExporterClient:
+        return find_exporter(self._data) or await start(self._data)
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process lives; an exporter that we started and that has died is our zombie."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    return False

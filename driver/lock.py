@@ -1,0 +1,88 @@
+"""Locks that end with their process: one driver a host, and one owner a run directory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from driver.datadir import RunDir
+from driver.record import read_record, write_record
+from workload.errors import BrokenError, MigrascopeError
+
+VARIABLE = "MIGRASCOPE_DRIVER_LOCK"
+
+
+def driver_lock_path() -> Path:
+    """The file that a driver locks: one for all users of a host, since they share its CPUs; a variable moves it."""
+    return Path(os.environ.get(VARIABLE) or "/tmp/migrascope-driver.lock")  # noqa: S108 - a lock, never written
+
+
+@contextlib.contextmanager
+def driver_lock() -> Iterator[None]:
+    """Hold the host's driver lock: two drivers would measure each other.
+
+    Raises:
+        MigrascopeError: another driver holds it.
+    """
+    path = driver_lock_path()
+    with _held(path, 0o666) as taken:
+        if not taken:
+            raise MigrascopeError(
+                f"driver: another migrascope is running migrations on this host (it holds {path}); wait for it to end"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def run_lock(run: RunDir) -> Iterator[None]:
+    """Hold a run's lock for the driver's life.
+
+    Raises:
+        BrokenError: another process holds it.
+    """
+    with _held(run.lock, 0o600) as taken:
+        if not taken:
+            raise BrokenError(f"run {run.run}: another process holds {run.lock}")
+        yield
+
+
+def close_abandoned(run: RunDir) -> bool:
+    """Give a run whose driver died the outcome `abandoned`; says whether it did.
+
+    Raises:
+        MigrascopeError: its record cannot be read.
+    """
+    with _held(run.lock, 0o600) as taken:
+        if not taken:
+            return False
+        record = read_record(run)
+        if record.outcome is not None:
+            return False
+        write_record(run, dataclasses.replace(record, outcome="abandoned", reason="the driver died"))
+        return True
+
+
+@contextlib.contextmanager
+def _held(path: Path, mode: int) -> Iterator[bool]:
+    """Try to lock a file, made where it is missing; yields whether that worked."""
+    try:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+            with contextlib.suppress(PermissionError):
+                os.fchmod(handle, mode)
+        except PermissionError:  # another user's: a lock needs no more than reading (fs.protected_regular)
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise BrokenError(f"lock {path}: {error.strerror}; {VARIABLE} names another place") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(handle)

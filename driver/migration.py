@@ -1,0 +1,286 @@
+"""One migration: negotiate with both QEMUs, start, steer at each iteration, and say how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from driver.convergence import Judge, Verdict
+from driver.doctor import userfaultfd_refusal
+from driver.ledger import Ending
+from driver.monitor import ANSWER_SECONDS, Commands, Event, RefusedError
+from driver.progress import Progress
+from driver.scenario import Scenario, step_to_come
+from driver.strategy import STRATEGIES
+from workload.errors import BrokenError, UnsupportedError
+
+POLL_SECONDS = 0.15
+CANCEL_SECONDS = 15.0
+RESUME_SECONDS = 15.0
+FINAL_SECONDS = 1.0
+POST_COPY_GRACE_SECONDS = 30.0
+"""How much longer than `max_time_seconds` post-copy may take: it cannot be cancelled any more."""
+
+CAPABILITIES = ("events", "return-path")
+"""Always on: events steer; with the return path the source says `completed` only once the destination has it all."""
+
+
+class Reporter(Protocol):
+    """Where a migration tells of its phases and actions (`driver.ledger.Ledger`)."""
+
+    def phase(self, name: str, stamp_ns: int | None = None) -> None:
+        """A phase begins."""
+
+    def action(self, name: str, detail: Mapping[str, Any], stamp_ns: int | None = None) -> None:
+        """The driver did something."""
+
+
+async def negotiate(source: Commands, destination: Commands, scenario: Scenario) -> None:
+    """Have both QEMUs accept every capability and parameter, the destination first.
+
+    Raises:
+        UnsupportedError: one of them does not know or refuses one.
+    """
+    capabilities = [*CAPABILITIES]
+    parameters = {
+        "max-bandwidth": scenario.bandwidth_bytes_per_second,
+        "downtime-limit": scenario.downtime_limit_ms,
+    }
+    for name in scenario.strategies:
+        capabilities += STRATEGIES[name].capabilities(scenario)
+        parameters |= STRATEGIES[name].parameters(scenario)
+    for role, qemu in (("destination", destination), ("source", source)):
+        known = {each["capability"] for each in await qemu.execute("query-migrate-capabilities")}
+        known |= set(await qemu.execute("query-migrate-parameters"))
+        for wanted in (*capabilities, *parameters):
+            if wanted not in known:
+                raise UnsupportedError(f"{role}: this QEMU does not know {wanted!r}; a newer one may (--qemu)")
+        states = [{"capability": name, "state": True} for name in capabilities]
+        try:
+            await qemu.execute("migrate-set-capabilities", {"capabilities": states})
+            await qemu.execute("migrate-set-parameters", parameters)
+        except RefusedError as error:
+            why = userfaultfd_refusal() if "postcopy-ram" in capabilities else None
+            remedy = f"; {why}: sysctl vm.unprivileged_userfaultfd=1 allows it, or run as root" if why else ""
+            raise UnsupportedError(f"{error}{remedy}") from error
+
+
+class Migration:
+    """Steers one migration by QEMU's events, and by a poll where an event should go missing."""
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        source: Commands,
+        destination: Commands,
+        events: asyncio.Queue[Event],
+        reporter: Reporter,
+    ) -> None:
+        self.scenario = scenario
+        self.final: Mapping[str, Any] = {}
+        self.running_on = "source"
+        self._source = source
+        self._destination = destination
+        self._events = events
+        self._reporter = reporter
+        self._judge = Judge(downtime_limit_seconds=scenario.downtime_limit_seconds)
+        self._verdict: Verdict | None = None
+        self._done: set[str] = set()
+        self._iteration = 0
+        self._throttle = 0.0
+        self._started: float | None = None
+        self._dark = False
+        self._destination_completed = False
+        # while the last pass is sent QEMU holds its lock and answers nothing, for about the downtime
+        self._answer_seconds = ANSWER_SECONDS + 2 * scenario.downtime_limit_seconds
+
+    @property
+    def started(self) -> bool:
+        """Whether QEMU was told to migrate."""
+        return self._started is not None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether QEMU was told to migrate and has not said how that ended."""
+        return self._started is not None and self.final.get("status") not in ("completed", "failed", "cancelled")
+
+    @property
+    def throttle_share(self) -> float:
+        """How much of its time the guest is kept from running, 0 to 1."""
+        return self._throttle / 100
+
+    @property
+    def split(self) -> bool:
+        """Whether post-copy has begun: the guest needs both QEMUs now, and no cancel brings it back."""
+        return "post-copy" in self._done and self.under_way
+
+    async def start(self, address: str) -> None:
+        """Begin: `address` is where the destination listens.
+
+        Raises:
+            RefusedError: the source does not migrate.
+        """
+        self._started = time.monotonic()
+        await self._source.execute("migrate", {"uri": address})
+
+    async def steer(self) -> Ending:
+        """Follow the migration to its end, taking each strategy's step when it is due.
+
+        Raises:
+            BrokenError: QEMU no longer answers, or does not end what it should.
+        """
+        while True:
+            await self._take_events(POLL_SECONDS)
+            progress = await self._ask()
+            if progress.ended:
+                return await self._ended(progress)
+            if progress.status == "postcopy-paused":
+                return Ending(outcome="failed", reason="post-copy was cut: QEMU says postcopy-paused")
+            await self._take_steps(progress)
+            if limit := self._limit_reached():
+                return await self._stop_at(limit)
+
+    async def abandon(self) -> Ending:
+        """Cancel because the user says so; what has already completed stays completed."""
+        if not self.split:
+            await self._source.execute("migrate_cancel")
+            progress = await self._wait_for_end()
+            if progress.status == "completed":
+                return await self._ended(progress)
+        return Ending(outcome="cancelled", reason="by the user")
+
+    async def _take_events(self, seconds: float) -> None:
+        """Wait for an event, then take all there are."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                self._take(await self._events.get())
+        while not self._events.empty():
+            self._take(self._events.get_nowait())
+
+    def _take(self, event: Event) -> None:
+        match event.role, event.name:
+            case "source", "MIGRATION_PASS":
+                self._iteration = max(self._iteration, int(event.data["pass"]))
+                self._judge.passed(event.stamp_ns, int(event.data["pass"]))
+            case "source", "STOP" if not self._dark:
+                self._dark = True
+                self._judge.restart()
+                self._reporter.phase("switchover", event.stamp_ns)
+            case "destination", "RESUME" if self.running_on == "source":
+                self._resumed(event.stamp_ns)
+            case "destination", "MIGRATION":
+                self._destination_completed |= event.data.get("status") == "completed"
+
+    def _resumed(self, stamp_ns: int) -> None:
+        self.running_on = "destination"
+        self._reporter.phase("recover", stamp_ns)
+
+    async def _ask(self) -> Progress:
+        reply = await self._source.execute("query-migrate", seconds=self._answer_seconds)
+        now_ns = time.monotonic_ns()
+        self.final = reply
+        progress = Progress.parse(reply)
+        self._iteration = max(self._iteration, progress.iteration)
+        self._throttle = progress.throttle_percent or 0.0
+        to_come = step_to_come(self.scenario, self._done, progress.throttle_percent)
+        self._verdict = self._judge.sample(now_ns, progress, to_come) or self._verdict
+        return progress
+
+    async def _take_steps(self, progress: Progress) -> None:
+        """Take each step that is due; QEMU takes them only while it is `active`."""
+        for name in self.scenario.strategies:
+            after = STRATEGIES[name].step_after(self.scenario)
+            if not after or name in self._done or self._iteration <= after or progress.status != "active":
+                continue
+            try:
+                await STRATEGIES[name].step(self._source)
+            except RefusedError:
+                if (await self._ask()).status == "active":
+                    raise
+                continue  # it ended in this very moment; the next look says how
+            self._done.add(name)
+            self._judge.restart()
+            self._reporter.action(name, self._acted_on(progress))
+
+    def _acted_on(self, progress: Progress) -> dict[str, Any]:
+        """The figures of an action's mark: the iteration, what remains, the last verdict."""
+        detail: dict[str, Any] = {"iteration": self._iteration, "remaining_bytes": progress.remaining_bytes}
+        if verdict := self._verdict:
+            detail |= {
+                "verdict": verdict.in_words(),
+                "verdict_iteration": verdict.iteration,
+                "iteration_remaining_bytes": verdict.iteration_remaining_bytes,
+                "implied_downtime_seconds": verdict.implied_downtime_seconds,
+                "stalled": verdict.stalled,
+                "not_converging": verdict.not_converging,
+            }
+        return detail
+
+    def _limit_reached(self) -> str | None:
+        """Name the limit that is passed. Once no step but the last pass is left, only time counts."""
+        seconds = time.monotonic() - (self._started or 0)
+        if self.split:
+            return "time" if seconds > self.scenario.max_time_seconds + POST_COPY_GRACE_SECONDS else None
+        if seconds > self.scenario.max_time_seconds:
+            return "time"
+        return "iterations" if self._iteration > self.scenario.max_iterations and not self._dark else None
+
+    async def _stop_at(self, limit: str) -> Ending:
+        """Cancel, once; a migration that completes in the same moment has completed."""
+        progress = Progress.parse(self.final)
+        self._reporter.action("limit", {"limit": limit} | self._acted_on(progress))
+        words = f"{limit} limit reached in iteration {self._iteration}"
+        if self.split:
+            return Ending(outcome="failed", reason=f"{words}, in post-copy, which cannot be cancelled",
+                          limit_reached=limit)  # fmt: skip
+        await self._source.execute("migrate_cancel", seconds=self._answer_seconds)
+        progress = await self._wait_for_end()
+        if progress.status == "completed":
+            return await self._ended(progress)
+        if "pause" in self._done:  # its strategy stopped it; nobody else will let it go on
+            await self._source.execute("cont")
+        verdict = f"; {self._verdict.in_words()}" if self._verdict else ""
+        return Ending(outcome="not_converged", reason=f"{words}{verdict}", limit_reached=limit)
+
+    async def _wait_for_end(self) -> Progress:
+        deadline = time.monotonic() + CANCEL_SECONDS
+        while not (progress := await self._ask()).ended:
+            if time.monotonic() > deadline:
+                raise BrokenError(f"source: still {progress.status} {CANCEL_SECONDS:g} s after migrate_cancel")
+            await self._take_events(POLL_SECONDS)
+        return progress
+
+    async def _ended(self, progress: Progress) -> Ending:
+        if progress.status == "failed":
+            return Ending(outcome="failed", reason=progress.error or "QEMU says failed and no more")
+        if progress.status == "cancelled":
+            return Ending(outcome="failed", reason="the migration was cancelled by somebody else")
+        await self._see_resume()
+        # QEMU 7.2 may say `completed` before it has worked out its times
+        deadline = time.monotonic() + FINAL_SECONDS
+        while not progress.fields.get("total_seconds") and time.monotonic() < deadline:
+            await self._take_events(POLL_SECONDS)
+            progress = await self._ask()
+        return Ending(outcome="completed")
+
+    async def _see_resume(self) -> None:
+        """Wait until the guest runs on the destination; let it go on there where its strategy had stopped it.
+
+        Raises:
+            BrokenError: it does not run within the deadline.
+        """
+        deadline = time.monotonic() + RESUME_SECONDS
+        while self.running_on == "source":
+            if "pause" in self._done and self._destination_completed:
+                await self._destination.execute("cont")
+            await self._take_events(POLL_SECONDS)
+            if self.running_on == "source":
+                status = await self._destination.execute("query-status")
+                self._destination_completed |= status["status"] in ("paused", "running")
+                if status["running"]:
+                    self._resumed(time.monotonic_ns())
+            if time.monotonic() > deadline:
+                raise BrokenError(f"destination: the guest does not run {RESUME_SECONDS:g} s after the migration")

@@ -1,0 +1,223 @@
+"""One QEMU process: its command line as a pure function of values, its life as an async context, its bounded end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from driver.hardware import Hardware
+from driver.monitor import ANSWER_SECONDS, Event, Monitor, MonitorLostError
+from workload.errors import BrokenError
+
+GREETING_SECONDS = 20.0
+QUIT_SECONDS = 2.0
+TERMINATE_SECONDS = 1.0
+KILL_SECONDS = 5.0
+EXIT_SECONDS = 2.0
+"""How long a process whose monitor has closed may take to exit before it counts as hanging."""
+
+PR_SET_PDEATHSIG = 1
+
+
+class QemuDiedError(BrokenError):
+    """A QEMU exited that should have lived on; `role` says which."""
+
+    def __init__(self, role: str, message: str) -> None:
+        self.role = role
+        super().__init__(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Everything a QEMU's command line is made of. `monitor_fd` is a connected socket that it inherits."""
+
+    role: str
+    binary: str
+    run: str
+    hardware: Hardware
+    accelerator: str
+    kernel: Path
+    initrd: Path
+    append: str
+    console: Path
+    log: Path
+    watch_socket: Path
+    incoming: bool
+    paused: bool
+
+
+def command_line(launch: Launch, monitor_fd: int) -> list[str]:
+    """Write the command line; the console is a file, never a socket, which a stuck reader could freeze."""
+    hardware = launch.hardware
+    accelerator = f"{launch.accelerator},thread=multi" if launch.accelerator == "tcg" else launch.accelerator
+    if hardware.dirty_ring_size:
+        accelerator += f",dirty-ring-size={hardware.dirty_ring_size}"
+    line = [
+        launch.binary, "-name", f"guest=migrascope-{launch.run}-{launch.role},debug-threads=on",
+        "-M", hardware.machine, "-accel", accelerator,
+        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+        "-m", str(hardware.memory_mib), "-smp", str(hardware.vcpus),
+        "-kernel", str(launch.kernel), "-initrd", str(launch.initrd), "-append", launch.append,
+        "-chardev", f"file,id=console,path={_option(launch.console)}", "-serial", "chardev:console",
+        "-chardev", f"socket,id=driver,fd={monitor_fd}", "-mon", "chardev=driver,mode=control",
+        "-chardev", f"socket,id=exporter,path={_option(launch.watch_socket)},server=on,wait=off",
+        "-mon", "chardev=exporter,mode=control",
+    ]  # fmt: skip
+    line += ["-cpu", "host"] * (launch.accelerator == "kvm")
+    line += ["-S"] * launch.paused
+    line += ["-incoming", "defer"] * launch.incoming
+    return line
+
+
+class Qemu:
+    """A running QEMU; it lives exactly as long as its `async with`, and dies with the driver even by SIGKILL.
+
+    Enter it from the main thread: the parent-death signal follows the thread that forked (prctl(2)).
+    """
+
+    def __init__(self, launch: Launch, events: asyncio.Queue[Event]) -> None:
+        self.launch = launch
+        self.role = launch.role
+        self.monitor = Monitor(launch.role, events)
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._started().pid
+
+    async def __aenter__(self) -> Self:
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, self.launch.log.open("wb") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *command_line(self.launch, theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=(theirs.fileno(),),
+                    preexec_fn=_die_with(os.getpid()),
+                    start_new_session=True,  # Ctrl-C in the terminal is for the driver alone
+                )
+            ours.setblocking(False)
+            await self.monitor.connect(ours, GREETING_SECONDS)
+        except MonitorLostError as error:
+            died = await self._died("before its monitor answered")
+            await self.end(at_once=True)
+            raise died or error from None
+        except OSError as error:
+            ours.close()
+            raise BrokenError(f"{self.role}: {self.launch.binary} did not start: {error.strerror}") from error
+        except BaseException:
+            await self.end(at_once=True)
+            ours.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.end(at_once=isinstance(error, asyncio.CancelledError))
+
+    async def execute(
+        self, command: str, arguments: Mapping[str, Any] | None = None, *, seconds: float = ANSWER_SECONDS
+    ) -> Any:
+        """Execute a QMP command; see `Monitor.execute`.
+
+        Raises:
+            QemuDiedError: the process has exited.
+        """
+        try:
+            return await self.monitor.execute(command, arguments, seconds=seconds)
+        except MonitorLostError as error:
+            raise await self._died(f"during {command}") or error from error
+
+    async def died(self) -> QemuDiedError:
+        """Wait until the process exits, however long that takes, and say how it did."""
+        await self._started().wait()
+        return await self._died("by itself") or QemuDiedError(self.role, f"{self.role}: QEMU exited")
+
+    async def exit_words(self) -> str | None:
+        """Say how the process exited; None where it lives."""
+        return str(died) if (died := await self._died("by itself", 0.0)) else None
+
+    async def end(self, *, at_once: bool = False) -> None:
+        """End the process: QMP quit, SIGTERM, SIGKILL, each with a bound; `at_once` begins with SIGKILL. Idempotent."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            if not at_once and not await self._quits() and not await self._obeys(signal.SIGTERM, TERMINATE_SECONDS):
+                at_once = True
+            if at_once and not await self._obeys(signal.SIGKILL, KILL_SECONDS):
+                raise BrokenError(f"{self.role}: QEMU (pid {process.pid}) does not die; is its storage hanging?")
+        await self.monitor.close()
+
+    async def _quits(self) -> bool:
+        try:
+            await self.monitor.execute("quit", seconds=QUIT_SECONDS)
+        except MonitorLostError:
+            pass  # it may quit before it answers
+        except BrokenError:
+            return False
+        return await self._exits(QUIT_SECONDS)
+
+    async def _obeys(self, number: signal.Signals, seconds: float) -> bool:
+        with contextlib.suppress(ProcessLookupError):
+            self._started().send_signal(number)
+        return await self._exits(seconds)
+
+    async def _exits(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._started().wait()
+        return self._started().returncode is not None
+
+    async def _died(self, when: str, seconds: float = EXIT_SECONDS) -> QemuDiedError | None:
+        """Say how the process exited; None where it lives on."""
+        if not await self._exits(seconds):
+            return None
+        status = self._started().returncode or 0
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with {status}"
+        words = _last_line(self.launch.log)
+        return QemuDiedError(
+            self.role,
+            f"{self.role}: {Path(self.launch.binary).name} {how} {when}{f': {words}' if words else ''}"
+            f" (log: {self.launch.log})",
+        )
+
+    def _started(self) -> asyncio.subprocess.Process:
+        if self._process is None:
+            raise BrokenError(f"{self.role}: QEMU was not started")
+        return self._process
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """Return what the child does before it becomes QEMU: ask for SIGKILL at its parent's death, and look for it."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+    def ask() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it died between fork and prctl
+            os._exit(1)
+
+    return ask
+
+
+def _option(path: Path) -> str:
+    """Write a path inside a comma-separated option (QEMU doubles commas)."""
+    return str(path).replace(",", ",,")
+
+
+def _last_line(log: Path) -> str:
+    with contextlib.suppress(OSError):
+        lines = log.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
+    return ""

@@ -1,0 +1,340 @@
+"""One run, from boot to record."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from driver.attachment import Attachment, StartExporter
+from driver.clock import Clock
+from driver.datadir import DataDir, RunDir
+from driver.facts import git_revision, host_facts
+from driver.guest import Guest, GuestLostError
+from driver.kit import check_fits, find_kit
+from driver.ledger import Ending, Ledger
+from driver.lock import driver_lock, run_lock
+from driver.migration import Migration, negotiate
+from driver.monitor import Event, RefusedError
+from driver.qemu import Qemu, QemuDiedError
+from driver.race import race
+from driver.record import RunRecord
+from driver.request import Request, new_run_id
+from driver.runtime import run_runtime_dir
+from driver.targets import Target, Targets, write_targets
+from driver.transport import TRANSPORTS
+from driver.warm import WarmImage, restore, warm_image
+from driver.watch import ExporterClient
+from workload.errors import BadValueError, BrokenError, MigrascopeError, UnsupportedError
+
+ABANDON_SECONDS = 8.0
+SOURCE_WORD_SECONDS = 10.0
+"""How long after the destination's death the source may take to say `failed` by itself."""
+STOPPED_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+LAST_DETACH_SECONDS = 1.0
+
+Started = Callable[[RunDir, ExporterClient | None], None]
+
+
+class UserCancelledError(MigrascopeError):
+    """The user wants no more of this run."""
+
+    exit_status = 130
+
+
+async def run_migration(
+    request: Request,
+    data: DataDir,
+    start_exporter: StartExporter | None,
+    *,
+    started: Started | None = None,
+    cancel: asyncio.Event | None = None,
+) -> RunRecord:
+    """Boot, settle, migrate, recover, record; returns the written record, whatever its outcome.
+
+    `started` is called once the run is being watched and before the guest's first instruction. Setting `cancel` ends
+    the run in good order with the outcome `cancelled`; cancelling the task ends it at once, and leaves as little
+    behind. Call it from the main thread.
+
+    Raises:
+        BadValueError: the request cannot be run; nothing was started and no record is left.
+        MigrascopeError: another driver runs on this host.
+        BrokenError: not even the record could be written.
+    """
+    check_fits(request.hardware, request.workload)
+    with driver_lock():
+        run = data.run(new_run_id())
+        try:
+            run.path.mkdir(mode=0o700)
+            with run_lock(run), run_runtime_dir() as runtime:
+                return await _Run(request, data, run, runtime, start_exporter, started, cancel).go()
+        except BadValueError:
+            shutil.rmtree(run.path, ignore_errors=True)
+            raise
+        except OSError as error:
+            raise BrokenError(f"run {run.run}: {error.strerror}: {error.filename}") from error
+
+
+class _Run:
+    """A run on its way; `go` is its only verb."""
+
+    def __init__(
+        self,
+        request: Request,
+        data: DataDir,
+        run: RunDir,
+        runtime: Path,
+        start_exporter: StartExporter | None,
+        started: Started | None,
+        cancel: asyncio.Event | None,
+    ) -> None:
+        self.request = request
+        self.run = run
+        self.runtime = runtime
+        self.started = started
+        self.cancel = cancel or asyncio.Event()
+        self.attachment = Attachment(data, run, request.sampling, start_exporter)
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.migration: Migration | None = None
+        self.guest: Guest | None = None
+        self.ledger = Ledger(
+            run,
+            RunRecord(
+                run=run.run,
+                campaign=request.campaign,
+                comparison=request.comparison,
+                clock=Clock.now(),
+                scenario=request.scenario,
+                hardware=request.hardware,
+                workload=request.workload,
+                host=host_facts(),
+                warm_start=request.warm_start,
+                git_revision=git_revision(),
+            ),
+        )
+
+    async def go(self) -> RunRecord:
+        self.ledger.phase("start")
+        try:
+            async with AsyncExitStack() as stack:
+                try:
+                    ending = await self._ending(stack)
+                    await self._close(ending)
+                    await self.attachment.detach()
+                except asyncio.CancelledError:
+                    self._end(Ending(outcome="cancelled", reason="by the user, at once"))
+                    await self.attachment.detach(LAST_DETACH_SECONDS)
+                    raise
+            await self.attachment.stored()
+        finally:
+            await self.attachment.close()
+        return self.ledger.record
+
+    async def _close(self, ending: Ending) -> None:
+        self._end(ending)
+        await self.ledger.flush()
+
+    def _end(self, ending: Ending) -> None:
+        if self.migration:
+            self.ledger.learn(final=self.migration.final)
+        self.ledger.end(ending)
+
+    async def _ending(self, stack: AsyncExitStack) -> Ending:
+        """Live the run and say how it ended, whichever way."""
+        try:
+            return await race(self._live(stack), self._cancelled(), self.ledger.watch())
+        except UserCancelledError:
+            return await self._abandon()
+        except GuestLostError as error:
+            return Ending(outcome="guest_lost", reason=str(error))
+        except QemuDiedError as error:
+            return self._after_death(error)
+        except RefusedError as error:
+            return Ending(outcome="failed", reason=str(error))
+        except UnsupportedError as error:
+            return Ending(outcome="unsupported", reason=str(error))
+        except BadValueError:
+            raise
+        except MigrascopeError as error:
+            return Ending(outcome="broken", reason=str(error))
+        except OSError as error:
+            return Ending(outcome="broken", reason=f"run {self.run.run}: {error.strerror}: {error.filename}")
+
+    async def _live(self, stack: AsyncExitStack) -> Ending:
+        kit = await find_kit(self.request)
+        self.ledger.learn(
+            source_binary=kit.source, destination_binary=kit.destination, guest=kit.guest(),
+            accelerator=kit.accelerator.name, accelerator_reason=kit.accelerator.reason,
+        )  # fmt: skip
+        self.attachment.prepare()
+        image = await warm_image(kit, self.runtime) if self.request.warm_start else None
+        qemus = {
+            role: await stack.enter_async_context(
+                Qemu(
+                    kit.launch(role, self.run, self.runtime, incoming=role == "destination" or image is not None),
+                    self.events,
+                )
+            )
+            for role in ("source", "destination")
+        }
+        consoles = {role: self.run.console(role) for role in qemus}
+        self.guest = await stack.enter_async_context(
+            Guest(kit.hardware.vcpus, consoles, image.ready if image else None)
+        )
+        self.migration = Migration(
+            self.request.scenario, qemus["source"], qemus["destination"], self.events, self.ledger
+        )
+        return await race(
+            self._phases(qemus, image, self.guest, self.migration),
+            self.guest.follow(),
+            self.guest.watch_silence(
+                lambda: _running(qemus, self.migration), lambda: self.migration.throttle_share if self.migration else 0
+            ),
+            self._source_dies(qemus["source"], self.migration),
+            self._destination_dies(qemus["destination"], self.migration),
+            _watch_stopped(qemus),
+        )
+
+    async def _phases(
+        self, qemus: dict[str, Qemu], image: WarmImage | None, guest: Guest, migration: Migration
+    ) -> Ending:
+        source, destination, scenario = qemus["source"], qemus["destination"], self.request.scenario
+        if image:
+            self.ledger.phase("restore")
+            await restore(source, image)
+        self.ledger.phase("negotiate")
+        await negotiate(source, destination, scenario)
+        transport = TRANSPORTS[scenario.transport]
+        listening = transport.listen(self.runtime)
+        await destination.execute("migrate-incoming", {"uri": listening})
+        address = transport.reach(listening, await destination.execute("query-migrate"))
+        await self._attach(qemus)
+        if not image:
+            self.ledger.phase("boot")
+        await source.execute("cont")
+        ready = await guest.wait_ready()
+        self._learn_guest(loop=ready.loop)
+        self.ledger.phase("settle")
+        settled, steady = await guest.settle(time.monotonic_ns())
+        self._learn_guest(settled_bytes_per_second=settled)
+        self.ledger.action("settled", {"bytes_per_second": settled, "steady": steady})
+        while not self.events.empty():
+            self.events.get_nowait()
+        self.ledger.phase("migrate")
+        await migration.start(address)
+        ending = await migration.steer()
+        if ending.outcome == "failed" and (words := await destination.exit_words()):
+            ending = dataclasses.replace(ending, reason=f"{ending.reason}; {words}")
+        if not migration.split:
+            await self._recover(guest, migration, settled)
+        self.ledger.phase("end")
+        return ending
+
+    async def _attach(self, qemus: dict[str, Qemu]) -> None:
+        record = self.ledger.record
+        write_targets(
+            self.run,
+            Targets(
+                run=record.run,
+                campaign=record.campaign,
+                scenario=record.scenario_name,
+                host=record.host.name,
+                clock=record.clock,
+                targets=tuple(
+                    Target(
+                        role=role, pid=qemu.pid, monitor=str(qemu.launch.watch_socket),
+                        console=str(qemu.launch.console),
+                    )
+                    for role, qemu in qemus.items()
+                ),
+            ),
+        )  # fmt: skip
+        await self.attachment.attach()
+        if self.started:
+            self.started(self.run, self.attachment.client)
+
+    async def _recover(self, guest: Guest, migration: Migration, settled: float) -> None:
+        if self.ledger.phase_name != "recover":
+            self.ledger.phase("recover")
+        found, done = await guest.recover(migration.running_on, settled)
+        self.ledger.action("recovered" if done else "not-recovered", {"bytes_per_second": found, "settled": settled})
+
+    def _learn_guest(self, **facts: Any) -> None:
+        if self.ledger.record.guest:
+            self.ledger.learn(guest=dataclasses.replace(self.ledger.record.guest, **facts))
+
+    async def _cancelled(self) -> None:
+        await self.cancel.wait()
+        raise UserCancelledError("run: cancelled by the user")
+
+    async def _abandon(self) -> Ending:
+        if self.migration and self.migration.under_way:
+            try:
+                async with asyncio.timeout(ABANDON_SECONDS):
+                    return await self.migration.abandon()
+            except (MigrascopeError, TimeoutError):
+                pass  # the QEMUs end in any case
+        return Ending(outcome="cancelled", reason="by the user")
+
+    async def _source_dies(self, source: Qemu, migration: Migration) -> None:
+        """The source matters while the guest, or a part of it, is there."""
+        error = await source.died()
+        if migration.running_on == "source" or migration.split:
+            raise error
+
+    async def _destination_dies(self, destination: Qemu, migration: Migration) -> None:
+        """The destination matters while the guest is there; before that the source's own word comes first."""
+        error = await destination.died()
+        if migration.running_on == "source" and migration.started and not migration.split:
+            # after a failure or a cancel it exits on its own, and the guest goes on at the source
+            await asyncio.sleep(SOURCE_WORD_SECONDS)
+            if not migration.under_way:
+                return
+        raise error
+
+    def _after_death(self, error: QemuDiedError) -> Ending:
+        """Say what a QEMU's death means: it depends on where the guest was."""
+        guest, migration = self.guest, self.migration
+        if guest is None or migration is None:
+            return Ending(outcome="broken", reason=str(error))
+        guest.read_rest()
+        words = f"{guest.failure} ({error})" if guest.failure else str(error)
+        if guest.error:
+            return Ending(outcome="broken", reason=words)
+        if guest.panicked or (guest.ready and (error.role == migration.running_on or migration.split)):
+            return Ending(outcome="guest_lost", reason=words)
+        return Ending(outcome="failed" if migration.started else "broken", reason=words)
+
+
+async def _running(qemus: dict[str, Qemu], migration: Migration | None) -> bool:
+    """Whether the guest should be running now, by the word of the QEMU that has it."""
+    qemu = qemus[migration.running_on if migration else "source"]
+    return bool((await qemu.execute("query-status"))["running"])
+
+
+async def _watch_stopped(qemus: dict[str, Qemu]) -> None:
+    """Raise once a QEMU has been stopped by a signal for 5 s: its monitor cannot answer.
+
+    Raises:
+        BrokenError: naming it.
+    """
+    since: dict[str, float] = {}
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        for role, qemu in qemus.items():
+            try:
+                stopped = psutil.Process(qemu.pid).status() == psutil.STATUS_STOPPED
+            except psutil.NoSuchProcess:
+                stopped = False
+            if not stopped:
+                since.pop(role, None)
+            elif time.monotonic() - since.setdefault(role, time.monotonic()) > STOPPED_SECONDS:
+                raise BrokenError(f"{role}: QEMU (pid {qemu.pid}) was stopped by a signal (SIGSTOP); it cannot answer")
