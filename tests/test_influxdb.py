@@ -16,14 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from influxdb_client.client.write.point import Point
 
-from driver.watch import Sampling
 from exporter.journal import Batch, JournalReader, JournalWriter
 from exporter.measurements import MEASUREMENTS
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
 from exporter.sinks.influxdb import NAME, InfluxSink, Mirror
 from exporter.sinks.line_protocol import line, tag_set
-from exporter.sinks.mirrors import Mirrors
 from tests.replay import Recording, recording
 from tests.servers import running_victoria_metrics
 from workload.errors import BadValueError
@@ -226,12 +224,3 @@ def test_a_token_file_that_is_missing_or_empty_is_refused(tmp_path: Path) -> Non
     for name, why in (("missing", "No such file"), ("empty", "is empty")):
         with pytest.raises(BadValueError, match=why):
             InfluxSink(mirror("http://127.0.0.1:1", tmp_path / name), SelfMetrics())
-
-
-def test_runs_that_name_one_place_share_its_mirror_and_runs_that_name_none_have_none(scripted: Scripted) -> None:
-    mirrors = Mirrors(SelfMetrics())
-    assert mirrors.of(Sampling()) == []
-    (first,), (second,) = (mirrors.of(Sampling(influx_url=scripted.url)) for _ in range(2))
-    (other,) = mirrors.of(Sampling(influx_url=scripted.url, influx_bucket="elsewhere"))
-    assert first is second is not other
-    mirrors.close(1.0)

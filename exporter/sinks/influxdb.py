@@ -10,12 +10,8 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from influxdb_client.client.exceptions import InfluxDBError
-from influxdb_client.client.influxdb_client import InfluxDBClient
-from influxdb_client.client.write_api import SYNCHRONOUS
-from urllib3.exceptions import HTTPError
 
 from driver.record import RunRecord
 from exporter.journal import Header
@@ -24,16 +20,18 @@ from exporter.selfmetrics import SelfMetrics
 from exporter.sinks.line_protocol import line, tag_set
 from workload.errors import BadValueError
 
+if TYPE_CHECKING:
+    from exporter.sinks.influx_writer import Writer
+
 NAME = "influxdb"
 MOST_WAITING_SAMPLES = 200_000
 """About a minute of a run at 100 Hz on two QEMUs; beyond it the oldest are dropped."""
 
 MOST_WRITTEN_SAMPLES = 5000
 GATHER_SECONDS = 0.5
-REQUEST_SECONDS = 5.0
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 0.25, 8.0
-RETRIED = frozenset({408, 429})
-"""Statuses below 500 that may pass; any other of them says that these samples will never be taken."""
+JOIN_SECONDS = 12.0
+"""How long `close` waits beyond its bound: for the client's import and one request."""
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +69,15 @@ class Mirror:
         return token
 
 
+class WriteFailedError(Exception):
+    """A write was not acknowledged. `for_good`: it never will be; `pause_seconds`: what the server asks to wait."""
+
+    def __init__(self, why: str, *, for_good: bool = False, pause_seconds: float = 0.0) -> None:
+        super().__init__(" ".join(why.split())[:300])
+        self.for_good = for_good
+        self.pause_seconds = pause_seconds
+
+
 class InfluxSink:
     """Mirrors samples. A write that fails is retried with growing pauses; what the queue cannot hold is counted.
 
@@ -83,14 +90,7 @@ class InfluxSink:
     def __init__(self, mirror: Mirror, own: SelfMetrics, most_waiting: int = MOST_WAITING_SAMPLES) -> None:
         self._mirror = mirror
         self._own = own
-        self._client = InfluxDBClient(
-            url=mirror.url,
-            token=mirror.token() or "",
-            org=mirror.org,
-            timeout=round(REQUEST_SECONDS * 1000),
-            enable_gzip=True,
-        )
-        self._write = self._client.write_api(write_options=SYNCHRONOUS).write
+        self._token = mirror.token()
         self._tags: dict[str, str] = {}
         self._most_waiting = most_waiting
         self._waiting: deque[tuple[str, Sample]] = deque()
@@ -130,17 +130,21 @@ class InfluxSink:
         with self._news:
             self._until = time.monotonic() + seconds
             self._news.notify()
-        self._thread.join(seconds + 2 * REQUEST_SECONDS)
-        self._client.close()  # type: ignore[no-untyped-call]  # as it comes
+        self._thread.join(seconds + JOIN_SECONDS)
 
     def _run(self) -> None:
+        # here, so that neither the exporter's start nor its sampling loop waits for the client's import
+        from exporter.sinks.influx_writer import Writer  # noqa: PLC0415
+
+        writer = Writer(self._mirror.url, self._mirror.org, self._mirror.bucket, self._token)
         while (batch := self._gather()) is not None:
             lines = [text for tags, sample in batch if (text := line(sample, tags))]
-            if self._deliver("\n".join(lines)):
+            if self._deliver(writer, "\n".join(lines)):
                 self._own.mirror_samples.add(NAME, amount=float(len(batch)))
             else:
                 self._own.mirror_dropped.add(NAME, amount=float(len(batch)))
             self._own.mirror_waiting.set(NAME, value=float(len(self._waiting)))
+        writer.close()
 
     def _gather(self) -> list[tuple[str, Sample]] | None:
         """Wait for samples and take those that go into one request; None when closed and nothing is left."""
@@ -152,20 +156,17 @@ class InfluxSink:
             count = min(len(self._waiting), MOST_WRITTEN_SAMPLES)
             return [self._waiting.popleft() for _ in range(count)] or None
 
-    def _deliver(self, lines: str) -> bool:
+    def _deliver(self, writer: Writer, lines: str) -> bool:
         """Send one request until it is acknowledged; False when it was refused for good or the time is up."""
         pause = FIRST_PAUSE_SECONDS
         while not self._late():
             try:
-                self._write(bucket=self._mirror.bucket, org=self._mirror.org, record=lines.encode())
-            except InfluxDBError as error:
-                status = error.response.status if error.response is not None else 0
-                self._failed(f"{status} {error.message}")
-                if status < 500 and status not in RETRIED:
+                writer.write(lines)
+            except WriteFailedError as error:
+                self._failed(error)
+                if error.for_good:
                     return False
-                pause = max(pause, _seconds(error.retry_after))
-            except (HTTPError, OSError) as error:
-                self._failed(f"{type(error).__name__}: {error}")
+                pause = max(pause, error.pause_seconds)
             else:
                 self._recovered()
                 return True
@@ -184,18 +185,13 @@ class InfluxSink:
     def _late(self) -> bool:
         return self._until is not None and time.monotonic() >= self._until
 
-    def _failed(self, why: str) -> None:
+    def _failed(self, error: Exception) -> None:
         self._own.mirror_errors.add(NAME)
         if not self._failing:
-            log.warning("mirror %s: a write failed: %s", self._mirror.url, " ".join(why.split())[:300])
+            log.warning("mirror %s: a write failed: %s", self._mirror.url, error)
         self._failing = True
 
     def _recovered(self) -> None:
         if self._failing:
             log.warning("mirror %s: writes are taken again", self._mirror.url)
         self._failing = False
-
-
-def _seconds(retry_after: str | None) -> float:
-    """Read a Retry-After in seconds, bounded; its other form (a date) counts as none."""
-    return min(float(retry_after), LAST_PAUSE_SECONDS) if retry_after and retry_after.isdigit() else 0.0
