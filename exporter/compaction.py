@@ -137,7 +137,6 @@ def _write(run: RunDir, tables: dict[str, pa.Table], result: Compaction) -> None
             run.samples.rename(old)
         fresh.rename(run.samples)
         _sync(run.path)
-        shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise BrokenError(f"run {run.run}: its samples cannot be written to {run.samples}: {error.strerror}") from error
@@ -198,8 +197,9 @@ def _locked(run: RunDir) -> Iterator[None]:
             except BlockingIOError as error:
                 raise BrokenError(f"run {run.run}: an exporter still writes its journal {path.name}") from error
         old = run.path / ".samples.old"
-        if old.is_dir() and not run.samples.exists():  # a crash between the two renames
+        if not run.samples.exists() and old.is_dir():  # a crash between the two renames
             old.rename(run.samples)
+        shutil.rmtree(old, ignore_errors=True)
         yield
 
 
