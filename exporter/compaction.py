@@ -147,12 +147,14 @@ def _write_table(path: Path, table: pa.Table) -> None:
     floats = [field.name for field in table.schema if pa.types.is_floating(field.type)]
     words = [field.name for field in table.schema if field.name not in floats and field.name != "time_ns"]
     encodings = {"time_ns": "DELTA_BINARY_PACKED"} | dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
-    pq.write_table(table, path, compression="zstd", use_dictionary=words, column_encoding=encodings)
+    pq.write_table(
+        table, path, compression="zstd", use_dictionary=words, column_encoding=encodings, write_page_checksum=True
+    )
 
 
 def _read(path: Path) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read()
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]

@@ -15,6 +15,7 @@ from exporter.blackout import NANO, Tick
 from exporter.timeline import Span
 
 GIB = 1 << 30
+GAP_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +28,11 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
-    """A gap in the polling of one QEMU; `missing` polls are known by their numbers, None across a restart."""
+    """A stretch in which a QEMU (`role`) was not polled, or (`exporter`) at whose end samples could not be written."""
 
     role: str
     start_ns: int
     end_ns: int
-    missing: int | None
 
 
 def pace(table: pa.Table, span: Span) -> Pace | None:
@@ -118,21 +118,26 @@ def throttle(table: pa.Table, span: Span) -> tuple[float | None, float | None]:
     return (rows[0]["time_ns"] - span.start_ns) * NANO, max(row["throttle_percent"] for row in rows)
 
 
-def polling_gaps(table: pa.Table) -> tuple[Gap, ...]:
-    """Where polls of query-migrate are missing, by their sequence numbers."""
+def polling_gaps(table: pa.Table) -> tuple[int, tuple[Gap, ...]]:
+    """How many polls of query-migrate are missing by their sequence numbers, and the gaps of at least `GAP_SECONDS`.
+
+    A late poll is skipped now and then; only what lasts is a gap in what is known of the run.
+    """
+    missed = 0
     gaps: list[Gap] = []
     last: dict[str, tuple[int, int]] = {}
     rows = table.select(["time_ns", "role", "sequence"]).to_pylist()
     for row in sorted(rows, key=lambda row: row["time_ns"]):
         if row["sequence"] is None:
             continue
-        role, number = row["role"], int(row["sequence"])
-        if role in last and number != last[role][1] + 1:
-            missing = number - last[role][1] - 1
-            gaps.append(Gap(role=role, start_ns=last[role][0], end_ns=row["time_ns"],
-                            missing=missing if missing >= 0 else None))  # fmt: skip
-        last[role] = (row["time_ns"], number)
-    return tuple(gaps)
+        role, number, time_ns = row["role"], int(row["sequence"]), row["time_ns"]
+        before_ns, before = last.get(role, (time_ns, number - 1))
+        if number != before + 1:
+            missed += max(0, number - before - 1)
+            if (time_ns - before_ns) * NANO >= GAP_SECONDS:
+                gaps.append(Gap(role=role, start_ns=before_ns, end_ns=time_ns))
+        last[role] = (time_ns, number)
+    return missed, tuple(gaps)
 
 
 def _source_rows(table: pa.Table, span: Span) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -60,6 +61,10 @@ class RunRow:
     conditions: Mapping[str, float | str | None]
     figures: Mapping[str, float | None]
 
+    def to_json(self) -> dict[str, Any]:
+        """The row as `migrascope runs --json` prints it: all fields, conditions and figures as objects."""
+        return asdict(self)
+
 
 class Index:
     """The open index; one that is damaged, of another version or cannot be written is replaced by an empty one."""
@@ -86,7 +91,7 @@ class Index:
         """Store a run's row; `stamp` tells which files it was made from."""
         with contextlib.suppress(sqlite3.OperationalError):  # a full disk costs the cache's row, nothing else
             self._connection.execute(
-                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (row.run, stamp, orjson.dumps(asdict(row)))
+                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?)", (row.run, stamp, orjson.dumps(row.to_json()))
             )
 
     def drop(self, run: str) -> None:

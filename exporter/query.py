@@ -30,6 +30,15 @@ RUN_COLUMNS: dict[str, pa.DataType] = (
 )
 """The columns of the view `runs`: what a run is, its conditions, its figures."""
 
+_WRITERS_ERRORS = (
+    duckdb.ParserException,
+    duckdb.CatalogException,
+    duckdb.BinderException,
+    duckdb.PermissionException,
+    duckdb.ConversionException,
+)
+"""What is wrong with the statement, not with the files."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -58,11 +67,11 @@ def execute(data: DataDir, sql: str) -> Result:
         try:
             return _run(statement, data, rows, files, warnings)
         except duckdb.Error as error:
-            damaged = [path for path in _all(files) if path in str(error)]
+            damaged = {} if isinstance(error, _WRITERS_ERRORS) else _unreadable(files)
             if not damaged:
                 raise BadValueError(f"query: {_first_line(error)}") from error
-            warnings.append(f"{damaged[0]}: is damaged and left out ({_first_line(error)[:120]})")
-            files = {name: [path for path in paths if path != damaged[0]] for name, paths in files.items()}
+            warnings += [_left_out(path, reason) for path, reason in damaged.items()]
+            files = {name: [path for path in paths if path not in damaged] for name, paths in files.items()}
 
 
 def _statement(sql: str) -> duckdb.Statement:
@@ -124,7 +133,7 @@ def _files(data: DataDir) -> tuple[dict[str, list[str]], list[str]]:
         for name in measurements_of(run):
             path = run.samples / f"{name}.parquet"
             if reason := _damage(path):
-                warnings.append(f"{path}: is damaged and left out ({reason})")
+                warnings.append(_left_out(str(path), reason))
             else:
                 files.setdefault(name, []).append(str(path))
     return files, warnings
@@ -134,8 +143,24 @@ def _damage(path: Path) -> str | None:
     try:
         pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
-        return str(error).splitlines()[0][:120]
+        return _first_line(error)
     return None
+
+
+def _unreadable(files: dict[str, list[str]]) -> dict[str, str]:
+    """Which files cannot be read in full, and why: DuckDB's message does not name them."""
+    damaged: dict[str, str] = {}
+    for path in (path for paths in files.values() for path in paths):
+        try:
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
+                file.read()
+        except (OSError, pa.ArrowException) as error:
+            damaged[path] = _first_line(error)
+    return damaged
+
+
+def _left_out(path: str, reason: str) -> str:
+    return f"{path}: is damaged and left out ({reason[:120]})"
 
 
 def _view(name: str, paths: Sequence[str]) -> str:
@@ -148,10 +173,6 @@ def _view(name: str, paths: Sequence[str]) -> str:
         names = ", ".join(map(_quoted, paths))
         shape += f" UNION ALL BY NAME SELECT * FROM read_parquet([{names}], union_by_name=true)"  # noqa: S608 - quoted
     return f"CREATE VIEW {_identifier(name)} AS {shape}"
-
-
-def _all(files: dict[str, list[str]]) -> list[str]:
-    return [path for paths in files.values() for path in paths]
 
 
 def _quoted(text: str) -> str:

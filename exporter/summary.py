@@ -64,6 +64,7 @@ class Summary:
     samples: int = 0
     damaged_lines: int = 0
     dropped_values: int = 0
+    missed_polls: int = 0
     gaps: tuple[Gap, ...] = ()
     why: Mapping[str, str] = field(default_factory=dict)
 
@@ -92,7 +93,11 @@ def read_summary(run: RunDir) -> Summary:
 
 def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], pa.Table]) -> Summary:
     """Derive a run's figures; `load` gives a measurement's table, without rows where there are none."""
-    times = timeline(record, events_of(load("event")))
+    events = events_of(load("event"))
+    times = timeline(record, events)
+    missed_polls, gaps = figures.polling_gaps(load("migration"))
+    unwritten = [Gap(role=event.role, start_ns=event.time_ns, end_ns=event.time_ns) for event in events
+                 if (event.role, event.name) == ("exporter", "gap")]  # fmt: skip
     found: dict[str, object] = {}
     why: dict[str, str] = {}
     for part in (_paces(times, load), _pauses(record, times, load), _progress(record, times, load)):
@@ -114,7 +119,8 @@ def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], p
         samples=compaction.samples,
         damaged_lines=compaction.damaged_lines,
         dropped_values=compaction.dropped_values,
-        gaps=figures.polling_gaps(load("migration")),
+        missed_polls=missed_polls,
+        gaps=(*gaps, *unwritten),
         why=why,
     )
 

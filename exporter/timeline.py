@@ -10,6 +10,9 @@ import pyarrow as pa
 from driver.progress import ENDED
 from driver.record import RunRecord
 
+_ENDED = frozenset(f"status={status}" for status in ENDED)
+"""The details of the MIGRATION events that end a migration, as the monitor source writes them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -61,7 +64,7 @@ def timeline(record: RunRecord, events: Sequence[Event]) -> Timeline:
     migration = None
     if migrate:
         told = [event.time_ns for event in events if event.role == "source" and event.name == "MIGRATION"
-                and event.detail in ENDED and event.time_ns >= migrate.start_ns]  # fmt: skip
+                and event.detail in _ENDED and event.time_ns >= migrate.start_ns]  # fmt: skip
         phases = [spans[name].end_ns for name in ("migrate", "switchover") if name in spans]
         migration = Span(start_ns=migrate.start_ns, end_ns=max(told[:1] or phases))
     return Timeline(

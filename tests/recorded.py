@@ -144,9 +144,9 @@ def _events() -> Iterator[Sample]:
     for name, start, _ in PHASES:
         yield Sample("event", at(start), {"count": 1.0}, {"role": "driver", "name": f"phase.{name}"})
     told: tuple[tuple[float, str, str, dict[str, float | str]], ...] = (
-        (0.0, "source", "RESUME", {}), (2.001, "source", "MIGRATION", {"detail": "active"}),
+        (0.0, "source", "RESUME", {}), (2.001, "source", "MIGRATION", {"detail": "status=active"}),
         (2.002, "source", "MIGRATION_PASS", {"iteration": 1.0}), (STOP, "source", "STOP", {}),
-        (STOP + 0.018, "source", "MIGRATION", {"detail": "completed"}), (RESUME, "destination", "RESUME", {}),
+        (STOP + 0.018, "source", "MIGRATION", {"detail": "status=completed"}), (RESUME, "destination", "RESUME", {}),
     )  # fmt: skip
     for moment, role, name, more in told:
         yield Sample("event", at(moment), {"count": 1.0, **more}, {"role": role, "name": name})
