@@ -1,0 +1,202 @@
+"""The rule files: as committed, as promtool reads them, and as a real Prometheus fires them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from dashboards.rules import FOLDER, JOB, RUNBOOKS, migration_alerts, rule_files, series, write_rules
+from driver.scenario import Scenario
+from exporter.sample import Sample
+from exporter.selfmetrics import SelfMetrics
+from exporter.sinks.http import MetricsServer
+from exporter.sinks.prometheus import PrometheusSink
+from tests.replay import NEVER, recording
+from tests.servers import running_prometheus
+
+ROOT = Path(__file__).parent.parent
+ALERT = migration_alerts()[0]
+RUN = {"job": JOB, "instance": "localhost:9742", "vm": "vm0", "scenario": "pre-copy"}
+
+
+def test_the_committed_rule_files_are_those_that_the_catalogue_generates() -> None:
+    committed = {path.name: path.read_text() for path in (ROOT / FOLDER).iterdir()}
+    assert committed == rule_files(), "run `migrascope dashboards build`, or write_rules(FOLDER)"
+
+
+def test_every_alert_has_a_runbook_and_a_summary_that_is_static() -> None:
+    for alert in migration_alerts():
+        assert (ROOT / RUNBOOKS / f"{alert.name}.md").read_text().startswith(f"# {alert.name}\n")
+        assert "{{" not in alert.summary
+        assert "{{" in alert.description
+
+
+def test_a_rule_can_only_name_what_the_catalogue_has() -> None:
+    with pytest.raises(KeyError):
+        series("migrascope_verdict_not_convergent")
+    with pytest.raises(KeyError, match="no label role"):
+        series("migrascope_verdict_stalled", role="source")
+
+
+def text_of(name: str, labels: Mapping[str, str]) -> str:
+    return f"{name}{{{','.join(f'{label}={json.dumps(value)}' for label, value in labels.items())}}}"
+
+
+def promtool_rule_test(
+    promtool: Path, folder: Path, values: Mapping[str, str], expected: Mapping[int, Sequence[Mapping[str, str]]]
+) -> None:
+    """Run promtool's own rule test: series by their values a second, alerts' annotations expected at seconds."""
+    rules = write_rules(folder)
+    (folder / "test.yml").write_text(
+        json.dumps(
+            {
+                "rule_files": [str(path) for path in rules],
+                "evaluation_interval": "1s",
+                "tests": [
+                    {
+                        "interval": "1s",
+                        "input_series": [{"series": name, "values": text} for name, text in values.items()],
+                        "alert_rule_test": [
+                            {
+                                "eval_time": f"{second}s",
+                                "alertname": ALERT.name,
+                                "exp_alerts": [
+                                    {"exp_labels": RUN | {"severity": "warning"}, "exp_annotations": annotated}
+                                    for annotated in alerts
+                                ],
+                            }
+                            for second, alerts in expected.items()
+                        ],
+                    }
+                ],
+            }
+        )
+    )
+    found = subprocess.run(
+        [promtool, "test", "rules", folder / "test.yml"], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+def told(description: str) -> dict[str, str]:
+    return {
+        "summary": ALERT.summary,
+        "description": f"Scenario pre-copy on vm0 of localhost:9742: {description}",
+        "runbook_url": "docs/runbooks/MigrationNotConverging.md",
+    }
+
+
+@pytest.mark.server
+def test_the_alert_fires_after_its_hold_with_numbers_and_units_and_ends_after_its_keep(
+    tmp_path: Path, promtool: Path
+) -> None:
+    source = RUN | {"role": "source"}
+    values = {
+        text_of("migrascope_verdict_not_converging", RUN): "0 0 1x5 stale",
+        text_of("migrascope_verdict_iteration", RUN): "11+0x60",
+        text_of("migrascope_verdict_iteration_remaining_bytes", RUN): "17825792+0x60",
+        text_of("migrascope_verdict_implied_downtime_seconds", RUN): "0.5+0x60",
+        text_of("migrascope_migration_bandwidth_bytes_per_second", source): "35651584+0x60",
+        text_of("migrascope_run_downtime_limit_seconds", RUN): "0.1+0x60",
+    }
+    alert = told(
+        "17MiB remained at the boundary of iteration 11. To send that at the measured bandwidth of 34MiB/s takes 500ms;"
+        " the downtime limit is 100ms."
+    )
+    promtool_rule_test(promtool, tmp_path, values, {3: [], 4: [alert], 22: [alert], 23: []})
+
+
+@pytest.mark.server
+def test_a_verdict_that_is_withdrawn_within_the_hold_fires_nothing_nor_does_another_job(
+    tmp_path: Path, promtool: Path
+) -> None:
+    values = {
+        text_of("migrascope_verdict_not_converging", RUN): "0 1 0x10 1 0x10",
+        text_of("migrascope_verdict_not_converging", RUN | {"job": "migrascope_remote_write"}): "1x30",
+    }
+    promtool_rule_test(promtool, tmp_path, values, {3: [], 5: [], 15: [], 25: []})
+
+
+@pytest.mark.server
+def test_a_reached_limit_fires_too_and_what_is_not_known_is_said_to_be_unknown(tmp_path: Path, promtool: Path) -> None:
+    alert = told(
+        "unknown remained at the boundary of iteration unknown. To send that at the measured bandwidth of unknown takes"
+        " unknown; the downtime limit is unknown."
+    )
+    promtool_rule_test(
+        promtool, tmp_path, {text_of("migrascope_verdict_limit_reached", RUN): "0 1x10"}, {2: [], 4: [alert]}
+    )
+
+
+@pytest.mark.server
+def test_promtool_finds_no_fault_with_the_rules(tmp_path: Path, promtool: Path) -> None:
+    found = subprocess.run(
+        [promtool, "check", "rules", *write_rules(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "1 rules found" in found.stdout
+
+
+RUNS = {
+    "never": ("10.0-m-nonconverge-ws16-bw32-dl100", NEVER),
+    "auto-converge": (
+        "7.2-m-autoconverge-i80-s19",
+        Scenario(downtime_limit_ms=200, bandwidth_mib_s=32, auto_converge_initial=80, auto_converge_increment=19),
+    ),
+    "post-copy": (
+        "10.0-m-postcopy-rescue",
+        Scenario(downtime_limit_ms=100, bandwidth_mib_s=32, post_copy_iterations=3),
+    ),
+    "pause": ("7.2-m-pause-rescue", Scenario(downtime_limit_ms=100, bandwidth_mib_s=32, pause_iterations=3)),
+}
+
+
+@pytest.mark.server
+def test_a_real_prometheus_fires_on_the_run_that_does_not_converge_and_on_none_that_is_rescued(
+    tmp_path: Path, prometheus_binary: Path
+) -> None:
+    """Four recorded migrations at their own pace, scraped and evaluated once a second.
+
+    The capture of the one that never converges ends while it is active: it stays so for some seconds more.
+    """
+    sink, registry = PrometheusSink(SelfMetrics()), CollectorRegistry()
+    registry.register(sink)
+    server = MetricsServer(registry, 0)
+    runs = {name: recording(capture, scenario, vm=name) for name, (capture, scenario) in RUNS.items()}
+    fired: dict[str, str] = {}
+    try:
+        with running_prometheus(
+            prometheus_binary,
+            tmp_path,
+            targets=[f"127.0.0.1:{server.port}"],
+            rule_files=write_rules(tmp_path / "rules"),
+            scrape_interval_seconds=1.0,
+        ) as prometheus:
+            streams = {}
+            for name, run in runs.items():
+                sink.attach(run.header, run.record)
+                more: list[list[Sample]] = [[]] * 60 if name == "never" else []
+                streams[name] = chain(run.batches(0.1), more)
+            while streams:
+                time.sleep(0.1)
+                for name, stream in list(streams.items()):
+                    batch = next(stream, None)
+                    if batch is None:
+                        sink.detach(runs[name].header.run)
+                        del streams[name]
+                    else:
+                        sink.take(runs[name].header.run, batch)
+                for alert in prometheus.alerts():
+                    if alert["state"] == "firing":
+                        fired[alert["labels"]["vm"]] = alert["annotations"]["description"]
+    finally:
+        server.close()
+    assert list(fired) == ["never"]
+    assert "unknown" not in fired["never"]
