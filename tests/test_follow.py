@@ -7,7 +7,10 @@ import itertools
 import time
 from pathlib import Path
 
+import pytest
+
 from workload.console import Tick, write
+from workload.errors import BrokenError
 from workload.follow import Arrival, Follower
 
 
@@ -125,6 +128,23 @@ async def test_a_cancelled_wait_loses_nothing(tmp_path: Path) -> None:
         append(path, line(1))
         assert numbers(await take(follower, 1)) == [1]
         assert waiting.cancelled()
+
+
+async def test_a_file_that_cannot_be_read_is_told_to_the_consumer(tmp_path: Path) -> None:
+    path = tmp_path / "console.log"
+    path.mkdir()
+    async with Follower(path) as follower:
+        with pytest.raises(BrokenError, match=r"console\.log: cannot be followed: Is a directory"):
+            await take(follower, 1)
+
+
+async def test_a_growth_that_raised_no_event_is_found_by_the_fallback(tmp_path: Path) -> None:
+    path = tmp_path / "console.log"
+    append(path, b"")
+    async with Follower(path) as follower:
+        follower._loop.remove_reader(follower._inotify.fd)
+        append(path, line(1))
+        assert numbers(await take(follower, 1)) == [1]
 
 
 async def test_a_follower_leaves_no_descriptor_open(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Self
 from asyncinotify import Inotify, Mask
 
 from workload.console import Parser, Record
+from workload.errors import BrokenError
 
 POLL_SECONDS = 0.5
 _READ_BYTES = 1 << 20
@@ -35,7 +36,7 @@ class Follower:
 
     The file need not exist yet, nor its directory. `async for arrivals in follower` yields non-empty lists and never
     ends; what arrives while the consumer awaits something else is stamped all the same (the event loop's callback
-    reads, not the consumer) and handed over with the next list.
+    reads, not the consumer) and handed over with the next list. A file that cannot be read raises BrokenError there.
     """
 
     def __init__(self, path: Path, offset: int = 0, clock: Callable[[], int] = time.monotonic_ns) -> None:
@@ -44,20 +45,29 @@ class Follower:
         self._start_offset = offset
         self._clock = clock
         self._file = -1
-        self._read_any = asyncio.Event()
+        self._something = asyncio.Event()
         self._pending: list[Arrival] = []
+        self._error: OSError | None = None
 
     async def __aenter__(self) -> Self:
-        self._inotify = Inotify()
+        try:
+            self._inotify = Inotify()
+        except OSError as error:
+            raise BrokenError(
+                f"console {self.path}: cannot be followed: inotify: {error.strerror}"
+                " (see sysctl fs.inotify.max_user_instances)"
+            ) from None
         self._watching_directory = False
-        asyncio.get_running_loop().add_reader(self._inotify.fd, self._on_event)
-        self._read()
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._inotify.fd, self._on_event)
+        self._poll()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        asyncio.get_running_loop().remove_reader(self._inotify.fd)
+        self._timer.cancel()
+        self._loop.remove_reader(self._inotify.fd)
         self._inotify.close()
         if self._file >= 0:
             os.close(self._file)
@@ -68,28 +78,39 @@ class Follower:
 
     async def __anext__(self) -> list[Arrival]:
         while not self._pending:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._read_any.wait()
-            if not self._pending:
-                self._read()
+            if self._error is not None:
+                raise BrokenError(f"console {self.path}: cannot be followed: {self._error.strerror}")
+            await self._something.wait()
+            self._something.clear()
         return self._hand_over()
 
     def read_rest(self) -> list[Arrival]:
         """Read the file to its present end and return what has not been handed over yet (perhaps nothing)."""
-        self._read()
+        self._try_read()
         return self._hand_over()
 
     def _hand_over(self) -> list[Arrival]:
         arrivals, self._pending = self._pending, []
-        self._read_any.clear()
         return arrivals
+
+    def _poll(self) -> None:
+        self._try_read()
+        self._timer = self._loop.call_later(POLL_SECONDS, self._poll)
 
     def _on_event(self) -> None:
         # The events are taken before the file is read: bytes that come in between raise a new event.
         with contextlib.suppress(BlockingIOError):
             os.read(self._inotify.fd, _EVENT_BYTES)
-        self._read()
+        self._try_read()
+
+    def _try_read(self) -> None:
+        # A callback has no one to raise to: the consumer is told at its next step.
+        try:
+            self._read()
+        except OSError as error:
+            self._error = error
+        if self._pending or self._error:
+            self._something.set()
 
     def _read(self) -> None:
         if self._file < 0 and not self._open():
@@ -100,8 +121,6 @@ class Follower:
                 Arrival(record=record, stamp_ns=stamp_ns, end_offset=self._start_offset + end)
                 for record, end in self.parser.scan(data)
             )
-        if self._pending:
-            self._read_any.set()
 
     def _open(self) -> bool:
         # The directory is watched first: a file made between the two steps is then either opened or announced.
@@ -113,6 +132,6 @@ class Follower:
             self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        self._inotify.add_watch(self.path, Mask.MODIFY)
         os.lseek(self._file, self._start_offset, os.SEEK_SET)
+        self._inotify.add_watch(self.path, Mask.MODIFY)
         return True
