@@ -65,6 +65,9 @@ OUTCOME_MEANINGS: dict[str, str] = {
 OUTCOME_SIGNS: dict[str, str] = {"good": "✓", "bad": "✗", "undecided": "○"}
 """Beside each outcome's colour, so that colour is never the only sign."""
 
+TERMINAL_STYLES: dict[str, str] = {"good": "green", "bad": "red", "undecided": "yellow"}
+"""The same meanings in a terminal's own colours."""
+
 
 def run_colour(index: int) -> str:
     """The name under which `palettes` holds the colour of the overlay's run at `index`."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from dashboards.units import digits, duration, milliseconds
+from dashboards.units import digits, duration, milliseconds, pace, size, times, whole
 from driver.record import RunRecord
 from exporter.summary import Summary
 
@@ -59,6 +59,24 @@ class Figures:
     why: Mapping[str, str] = field(default_factory=dict)
 
 
+FIGURE_COLUMNS: tuple[tuple[str, str, Callable[[Figures], str]], ...] = (
+    ("total_seconds", "total", lambda f: duration(f.total_seconds)),
+    ("iterations", "iterations", lambda f: whole(f.iterations)),
+    ("blackout_seconds", "blackout", lambda f: _bound(f) + milliseconds(f.blackout_seconds)),
+    ("stop_resume_seconds", "STOP → RESUME", lambda f: milliseconds(f.stop_resume_seconds)),
+    ("qemu_downtime_seconds", "QEMU's downtime", lambda f: milliseconds(f.qemu_downtime_seconds)),
+    ("longest_silence_seconds", "longest silence", lambda f: milliseconds(f.longest_silence_seconds)),
+    ("settle_seconds_per_gib_mean", "guest settled", lambda f: pace(f.settle_seconds_per_gib_mean)),
+    ("migrate_seconds_per_gib_mean", "guest migrating", lambda f: pace(f.migrate_seconds_per_gib_mean)),
+    ("slowdown", "guest slowdown", lambda f: times(f.slowdown)),
+    ("transferred_bytes", "sent", lambda f: size(f.transferred_bytes)),
+    ("source_cpu_seconds", "CPU source", lambda f: duration(f.source_cpu_seconds)),
+    ("destination_cpu_seconds", "CPU destination", lambda f: duration(f.destination_cpu_seconds)),
+    ("time_to_first_throttle_seconds", "first throttle", lambda f: duration(f.time_to_first_throttle_seconds)),
+)
+"""Key, heading and text of each figure, in the order of interest."""
+
+
 def figures_of(record: RunRecord, summary: Summary) -> Figures:
     """Put a run's outcome and its summary together."""
     settled, migrating = summary.settle_seconds_per_gib_mean, summary.migrate_seconds_per_gib_mean
@@ -97,3 +115,8 @@ def in_words(figures: Figures) -> str:
                     if figures.slowdown >= 1.1 else "kept its pace while it migrated")  # fmt: skip
     sentence = f"{said}; the guest {' and '.join(felt)}." if felt else f"{said}."
     return sentence if not figures.reason else f"{sentence} Reason: {figures.reason.rstrip('.')}."
+
+
+def _bound(figures: Figures) -> str:
+    """`≤ ` where the blackout is an upper bound (KVM's guest clock may jump)."""
+    return "≤ " if figures.blackout_upper_bound and figures.blackout_seconds is not None else ""

@@ -15,7 +15,7 @@ from workload.errors import BadValueError, BrokenError
 
 
 def write(data: DataDir, runs: Sequence[RunDir], output: Path) -> None:
-    """Write the report of `runs`, in their order, as one self-contained HTML file.
+    """Write the report of `runs`, in their order, as one self-contained HTML file; its directory is made.
 
     Raises:
         BadValueError: no run was given, or `output` cannot be a file.
@@ -24,9 +24,8 @@ def write(data: DataDir, runs: Sequence[RunDir], output: Path) -> None:
     """
     if not runs:
         raise BadValueError("report: no run was given; `migrascope runs` lists them")
-    if output.is_dir() or not output.parent.is_dir():
-        where = "is a directory" if output.is_dir() else f"{output.parent} is no directory"
-        raise BadValueError(f"report {output}: {where}; want the path of a file")
+    if output.is_dir():
+        raise BadValueError(f"report {output}: is a directory; want the path of a file")
     content = page(views(data, runs)).encode()
     try:
         write_atomically(output.absolute(), content)

@@ -23,6 +23,7 @@ from dashboards.report_lines import (
 from dashboards.report_view import RunView
 from dashboards.series import NS, Line, cpu_percent, mean_pace, paces, plain
 from dashboards.units import MIB, duration, rate, size
+from driver.progress import ENDED
 
 Json = dict[str, Any]
 
@@ -146,7 +147,7 @@ def _throttle(view: RunView) -> list[Json]:
 
 
 def _iteration_markers(view: RunView) -> list[Json]:
-    found = [iteration for iteration in iterations(view) if iteration.remaining_bytes is not None]
+    found = [one for one in iterations(view) if one.remaining_bytes is not None and one.status not in ENDED]
     if not found:
         return []
     return [

@@ -2,36 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
 from dashboards.colours import OUTCOME_SIGNS, outcome_meaning
-from dashboards.figures import Figures
+from dashboards.conditions import conditions
+from dashboards.figures import FIGURE_COLUMNS, Figures
 from dashboards.report_lines import Iteration
-from dashboards.units import UNKNOWN, digits, duration, milliseconds, pace, rate, size, times, whole
+from dashboards.units import UNKNOWN, digits, duration, rate, size
 from driver.marks import Mark
 from driver.record import RunRecord
-from workload.value import settings_of
 
 ITERATIONS_SHOWN = 300
-
-FIGURE_COLUMNS: tuple[tuple[str, str, Callable[[Figures], str]], ...] = (
-    ("total_seconds", "total", lambda f: duration(f.total_seconds)),
-    ("iterations", "iterations", lambda f: whole(f.iterations)),
-    ("blackout_seconds", "blackout", lambda f: bound(f) + milliseconds(f.blackout_seconds)),
-    ("stop_resume_seconds", "STOP → RESUME", lambda f: milliseconds(f.stop_resume_seconds)),
-    ("qemu_downtime_seconds", "QEMU's downtime", lambda f: milliseconds(f.qemu_downtime_seconds)),
-    ("longest_silence_seconds", "longest silence", lambda f: milliseconds(f.longest_silence_seconds)),
-    ("settle_seconds_per_gib_mean", "guest settled", lambda f: pace(f.settle_seconds_per_gib_mean)),
-    ("migrate_seconds_per_gib_mean", "guest migrating", lambda f: pace(f.migrate_seconds_per_gib_mean)),
-    ("slowdown", "guest slowdown", lambda f: times(f.slowdown)),
-    ("transferred_bytes", "sent", lambda f: size(f.transferred_bytes)),
-    ("source_cpu_seconds", "CPU source", lambda f: duration(f.source_cpu_seconds)),
-    ("destination_cpu_seconds", "CPU destination", lambda f: duration(f.destination_cpu_seconds)),
-    ("time_to_first_throttle_seconds", "first throttle", lambda f: duration(f.time_to_first_throttle_seconds)),
-)
-"""Key, heading and text of each figure, in the order of interest."""
 
 MEANINGS = {
     "blackout_seconds": "the guest stood still: shift of its ticks' offset",
@@ -43,11 +26,6 @@ MEANINGS = {
     "destination_cpu_seconds": "whole QEMU, while migrating",
     "time_to_first_throttle_seconds": "after the migration's start",
 }
-
-
-def bound(figures: Figures) -> str:
-    """`≤ ` where the blackout is an upper bound (KVM's guest clock may jump)."""
-    return "≤ " if figures.blackout_upper_bound and figures.blackout_seconds is not None else ""
 
 
 def outcome_html(outcome: str | None) -> str:
@@ -89,7 +67,7 @@ def conditions_table(records: Sequence[RunRecord], labels: Sequence[str], swatch
         f"<th class=words>{swatch}{escape(label)}</th>" for label, swatch in zip(labels, swatches, strict=True)
     )
     body = []
-    for group, per_run in _conditions(records):
+    for group, per_run in conditions(records):
         keys = list(dict.fromkeys(key for facts in per_run for key in facts))
         if not keys:
             continue
@@ -156,74 +134,3 @@ def _detail(detail: Mapping[str, Any]) -> str:
         for key, value in detail.items()
         if value is not None
     )
-
-
-def _conditions(records: Sequence[RunRecord]) -> list[tuple[str, list[dict[str, str]]]]:
-    return [
-        ("Scenario", [_settings(record.scenario) | {"strategy": _strategy(record)} for record in records]),
-        ("Workload", [_settings(record.workload) for record in records]),
-        ("Hardware", [_settings(record.hardware) | _machine(record) for record in records]),
-        ("Guest", [_guest(record) for record in records]),
-        ("Host", [_host(record) for record in records]),
-        ("Versions", [_versions(record) for record in records]),
-    ]
-
-
-def _settings(value: Any) -> dict[str, str]:
-    """A value's fields in words: `downtime limit: 300 ms`, and `off` where 0 says so."""
-    if value is None:
-        return {}
-    facts = {}
-    for name, (_, _, known) in settings_of(type(value)).items():
-        found = getattr(value, name)
-        words = name.removesuffix("_ms").removesuffix("_mib_s").removesuffix("_mib").removesuffix("_seconds")
-        text = "off" if known.zero and found == 0 else f"{found:,}" if isinstance(found, int) else str(found)
-        unit = f" {known.unit}" if known.unit and text != "off" else ""
-        facts[words.replace("_", " ")] = text + unit
-    return facts
-
-
-def _strategy(record: RunRecord) -> str:
-    return record.scenario.strategy if record.scenario else UNKNOWN
-
-
-def _machine(record: RunRecord) -> dict[str, str]:
-    facts = {}
-    if record.accelerator:
-        facts["accelerator used"] = record.accelerator + (
-            f" ({record.accelerator_reason})" if record.accelerator_reason else ""
-        )
-    return facts
-
-
-def _guest(record: RunRecord) -> dict[str, str]:
-    guest = record.guest
-    if guest is None:
-        return {}
-    return {
-        "kernel": f"{guest.kernel_release} ({guest.kernel_path})",
-        "inner loop": guest.loop or UNKNOWN,
-        "settled rate": rate(guest.settled_bytes_per_second),
-        "initrd (SHA-256)": guest.initrd_sha256[:16],
-        "start": "warm (restored)" if record.warm_start else "booted",
-    }
-
-
-def _host(record: RunRecord) -> dict[str, str]:
-    host = record.host
-    return {
-        "name": host.name, "CPU": host.cpu, "cores": str(host.cores), "memory": size(host.memory_bytes),
-        "kernel of the host": host.kernel,
-    }  # fmt: skip
-
-
-def _versions(record: RunRecord) -> dict[str, str]:
-    facts = {"run": record.run}
-    for role, binary in (("source", record.source_binary), ("destination", record.destination_binary)):
-        if binary:
-            facts[f"QEMU {role}"] = f"{binary.version} ({binary.path})"
-            facts[f"QEMU {role} (SHA-256)"] = binary.sha256[:16]
-    if record.git_revision:
-        facts["migrascope"] = record.git_revision[:12]
-    facts |= {"campaign": record.campaign} if record.campaign else {}
-    return facts

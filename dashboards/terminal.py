@@ -11,13 +11,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from dashboards.colours import OUTCOME_SIGNS, outcome_meaning
+from dashboards.colours import OUTCOME_SIGNS, TERMINAL_STYLES, outcome_meaning
 from dashboards.units import UNKNOWN, duration, pace, percent, rate, size, times, whole
 from driver.watch import LiveState
 
 REDRAWS_PER_SECOND = 8
 PLAIN_LINE_SECONDS = 1.0
-STYLES = {"good": "green", "bad": "red", "undecided": "yellow"}
 LABEL_WIDTH = 10
 
 
@@ -69,9 +68,8 @@ def closing_line(state: LiveState) -> Text:
     outcome = (state.outcome or "ended").replace("_", " ")
     after = f" after {duration(state.seconds)}" if state.seconds is not None else ""
     iterations = f", iteration {state.iteration}" if state.iteration else ""
-    return Text.assemble(
-        (f"{OUTCOME_SIGNS[meaning]} {outcome}", STYLES[meaning]), f"{after}{iterations}  ", (state.scenario, "dim")
-    )
+    ended = (f"{OUTCOME_SIGNS[meaning]} {outcome}", TERMINAL_STYLES[meaning])
+    return Text.assemble(ended, f"{after}{iterations}  ", (state.scenario, "dim"))
 
 
 @dataclass(kw_only=True)

@@ -1,0 +1,153 @@
+"""The terminal's tables: pure functions from values to what Rich prints, each fit for 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dashboards.colours import OUTCOME_SIGNS, TERMINAL_STYLES, outcome_meaning
+from dashboards.conditions import conditions
+from dashboards.figures import FIGURE_COLUMNS, figures_of, in_words
+from dashboards.units import MIB, UNKNOWN, digits, duration, whole
+from driver.comparison import Comparison
+from driver.doctor import Finding
+from driver.record import RunRecord
+from exporter.index import RunRow
+from exporter.summary import Summary
+
+SHORTEST_NAME = 14
+
+
+def outcome_table(rows: Sequence[RunRow]) -> RenderableType:
+    """The end table: how each run ended and what it cost, side by side."""
+    names, common = short_names([row.scenario or UNKNOWN for row in rows])
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("scenario\noutcome", overflow="fold", min_width=SHORTEST_NAME)
+    for heading in ("total\ns", "itera-\ntions", "blackout\nms", "QEMU's\nms", "slow-\ndown", "CPU s\nsrc / dst",
+                    "sent\nMiB"):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row, name in zip(rows, names, strict=True):
+        table.add_row(Text(f"{name}\n").append(outcome_text(row.outcome)), *_figures(row.figures))
+    return Group(table, Text(f"all: {common}", style="dim")) if common else table
+
+
+def runs_table(rows: Sequence[RunRow]) -> RenderableType:
+    """What `runs` lists: one line a run, oldest first."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("run", no_wrap=True)
+    table.add_column("scenario", overflow="fold", min_width=SHORTEST_NAME)
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("total\ns", justify="right", no_wrap=True)
+    table.add_column("blackout\nms", justify="right", no_wrap=True)
+    for row in rows:
+        total, _, blackout, *_ = _figures(row.figures)
+        table.add_row(row.run, row.scenario or UNKNOWN, outcome_text(row.outcome), total, blackout)
+    return table
+
+
+def run_tables(record: RunRecord, summary: Summary | None) -> list[RenderableType]:
+    """What `show` prints of one run: the answer, its figures with what is missing and why, phases, conditions."""
+    told = figures_of(record, summary or Summary(run=record.run))
+    answer = Text.assemble(outcome_text(record.outcome), f"  {record.scenario_name} {in_words(told)}", "\n")
+    figures = _plain_table("figure", "", "")
+    for key, name, text in FIGURE_COLUMNS:
+        known = getattr(told, key) is not None
+        figures.add_row(name, text(told) if known else UNKNOWN, "" if known else told.why.get(key, ""))
+    phases = _plain_table("phase", "from", "took")
+    for phase in record.phases:
+        start = (phase.start_ns - record.phases[0].start_ns) / 1e9
+        took = duration((phase.end_ns - phase.start_ns) / 1e9) if phase.end_ns is not None else "did not end"
+        phases.add_row(phase.name, f"{start:.3f} s", took)
+    asked = _plain_table("condition", "", "")
+    for group, (facts,) in conditions([record]):
+        for place, (name, value) in enumerate(facts.items()):
+            asked.add_row("" if place else group, name, Text(value))
+    return [answer, figures, phases, asked] if record.phases else [answer, figures, asked]
+
+
+def query_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> RenderableType:
+    """A query's rows; numbers stand to the right."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    for place, name in enumerate(columns):
+        numeric = any(isinstance(row[place], int | float) for row in rows)
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if value is None else _cell(value)) for value in row))
+    return table
+
+
+def findings_table(findings: Sequence[Finding]) -> RenderableType:
+    """What `doctor` says: found or missing, what that disables, how to get it."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        meaning = "good" if finding.found else "bad" if finding.needed else "undecided"
+        word = "found" if finding.found else "missing" if finding.needed else "absent"
+        lines = [finding.detail]
+        if not finding.found:
+            lines += [f"disables: {finding.disables}"] if finding.disables else []
+            lines += [f"get it:   {finding.remedy}"] if finding.remedy else []
+        sign = Text(f"{OUTCOME_SIGNS[meaning]} {word}", style=TERMINAL_STYLES[meaning])
+        table.add_row(sign, finding.subject, Text("\n".join(lines)))
+    return table
+
+
+def comparisons_table(comparisons: Sequence[Comparison]) -> RenderableType:
+    """What `list` shows of the named comparisons."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False)
+    for name in ("name", "takes", "varies", "shows"):
+        table.add_column(name, overflow="fold")
+    for comparison in comparisons:
+        table.add_row(comparison.name, f"about {comparison.seconds:.0f} s", comparison.varies, comparison.summary)
+    return table
+
+
+def outcome_text(outcome: str | None) -> Text:
+    """An outcome with its sign and colour."""
+    meaning = outcome_meaning(outcome)
+    words = (outcome or "not ended").replace("_", " ")
+    return Text(f"{OUTCOME_SIGNS[meaning]} {words}", style=TERMINAL_STYLES[meaning])
+
+
+def short_names(names: Sequence[str]) -> tuple[list[str], str]:
+    """Take out of scenarios' names what all have in common; returns the rest of each, and the common part."""
+    parts = [name.split(".") for name in names]
+    common = [part for part in parts[0][1:] if all(part in other[1:] for other in parts)] if len(names) > 1 else []
+    return [".".join(part for part in own if part not in common) for own in parts], " ".join(common)
+
+
+def _figures(figures: Mapping[str, float | None]) -> list[str]:
+    def number(name: str, factor: float = 1.0) -> str:
+        value = figures.get(name)
+        return UNKNOWN if value is None else digits(value * factor)
+
+    settled, migrating = figures.get("settle_seconds_per_gib_mean"), figures.get("migrate_seconds_per_gib_mean")
+    bound = "≤ " if figures.get("blackout_upper_bound") and figures.get("blackout_seconds") is not None else ""
+    cpu = (figures.get("source_cpu_seconds"), figures.get("destination_cpu_seconds"))
+    return [
+        number("total_seconds"),
+        whole(figures.get("iterations")),
+        bound + number("blackout_seconds", 1000),
+        number("qemu_downtime_seconds", 1000),
+        f"{digits(migrating / settled)} x" if migrating and settled else UNKNOWN,
+        " / ".join(UNKNOWN if value is None else f"{value:.1f}" for value in cpu),
+        number("transferred_bytes", 1 / MIB),
+    ]
+
+
+def _plain_table(*headings: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

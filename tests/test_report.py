@@ -1,0 +1,179 @@
+"""The report of replayed runs: what the page says, what its figures hold, and that no text becomes markup."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import plotly.graph_objects as go
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dashboards import report
+from dashboards.colours import palettes
+from dashboards.report_figure import run_figure
+from dashboards.report_page import inline_json, page
+from dashboards.series import Row, cpu_percent, mean_pace, thin
+from driver.datadir import DataDir
+from driver.record import write_record
+from tests.report_runs import SCENARIO, record_of, replayed_run
+from workload.errors import BadValueError
+
+AUTO_CONVERGE = replace(SCENARIO, auto_converge_initial=80, auto_converge_increment=19, downtime_limit_ms=200)
+POST_COPY = replace(SCENARIO, post_copy_iterations=3)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDir:
+    return DataDir.open(tmp_path / "data")
+
+
+def figures_in(text: str) -> dict[str, Any]:
+    """The figures of a page by their names, as they stand in it."""
+    found = re.findall(r'<script type="application/json" data-figure="([^"]+)">(.*?)</script>', text, re.DOTALL)
+    return {name: orjson.loads(content) for name, content in found}
+
+
+def coloured(value: Any) -> Any:
+    """A figure with real colours, as the page makes it, so that Plotly can judge it."""
+    if isinstance(value, str) and value.startswith("@"):
+        name, _, opacity = value[1:].partition("/")
+        plain = palettes()["light"][name]
+        rgb = ",".join(str(int(plain[at : at + 2], 16)) for at in (1, 3, 5))
+        return f"rgba({rgb},{opacity})" if opacity else plain
+    if isinstance(value, dict):
+        return {key: coloured(inner) for key, inner in value.items()}
+    return [coloured(inner) for inner in value] if isinstance(value, list) else value
+
+
+def test_a_report_compares_three_runs_and_shows_each(data: DataDir, tmp_path: Path) -> None:
+    runs = [
+        replayed_run(data, "r1", "7.2-m-nonconverge-ws16-bw32-dl100", outcome="not_converged", limit_reached="time"),
+        replayed_run(data, "r2", "7.2-m-autoconverge-i80-s19", AUTO_CONVERGE),
+        replayed_run(data, "r3", "7.2-m-postcopy-rescue", POST_COPY),
+    ]
+    output = tmp_path / "out" / "report.html"
+    report.write(data, runs, output)
+    text = output.read_text()
+    figures = figures_in(text)
+    assert list(figures) == ["overlay", "run-0", "run-1", "run-2"]
+    assert "did not converge within its limit on time" in text
+    assert text.count("the guest was dark for") == 2
+    runs_shown = {trace["meta"]["run"] for trace in figures["overlay"]["data"] if trace["visible"] is True}
+    assert len(runs_shown) == 3
+    assert 4e6 < len(text) < 8e6, "Plotly is inlined, and the samples stay moderate"
+
+
+def test_plotly_takes_every_figure_as_it_is_written(data: DataDir) -> None:
+    run = replayed_run(data, "r", "10.0-m-autoconverge-i80-s19", AUTO_CONVERGE, vcpus=2)
+    figure = coloured(run_figure(report.views(data, [run])[0]))
+    made = go.Figure({"data": figure["data"], "layout": figure["layout"]})
+    kinds = {trace.meta["kind"] for trace in made.data}
+    assert kinds >= {"guest", "guest-vcpu", "cpu-process", "cpu-vcpu", "cpu-migration", "remaining", "dirty",
+                     "bandwidth", "cap", "throttle", "iterations", "blackout", "ribbon"}  # fmt: skip
+
+
+def test_the_axis_starts_at_the_migration_and_the_blackout_lies_between_stop_and_resume(data: DataDir) -> None:
+    run = replayed_run(data, "r", "7.2-m-autoconverge-i80-s19", AUTO_CONVERGE)
+    view = report.views(data, [run])[0]
+    traces = {trace["meta"]["kind"]: trace for trace in run_figure(view)["data"]}
+    assert view.summary.stop_ns is not None
+    assert view.summary.resume_ns is not None
+    stop, resume = view.seconds(view.summary.stop_ns), view.seconds(view.summary.resume_ns)
+    assert traces["blackout"]["x"][0] == pytest.approx(stop, abs=1e-3)
+    assert traces["blackout"]["x"][2] == pytest.approx(resume, abs=1e-3)
+    assert min(traces["guest"]["x"]) == pytest.approx(-2, abs=0.1), "the settled guest stands left of zero"
+    assert traces["remaining"]["x"][0] == pytest.approx(0, abs=0.1)
+
+
+def test_each_iteration_says_its_status_throttle_and_dirty_rate(data: DataDir) -> None:
+    run = replayed_run(data, "r", "7.2-m-autoconverge-i80-s19", AUTO_CONVERGE)
+    traces = {trace["meta"]["kind"]: trace for trace in run_figure(report.views(data, [run])[0])["data"]}
+    last = traces["iterations"]["text"][-1]
+    assert re.search(r"Iteration \d+</b> · active<br>[\d.]+ [KM]iB remaining<br>dirty rate [\d.]+ .*", last)
+    assert last.endswith("throttle 99 %")
+
+
+def test_a_slow_guest_is_drawn_on_a_logarithmic_axis_and_an_even_one_on_a_linear_one(data: DataDir) -> None:
+    throttled = replayed_run(data, "r1", "7.2-m-autoconverge-i80-s19", AUTO_CONVERGE)
+    even = replayed_run(data, "r2", "7.2-m-postcopy-rescue", POST_COPY)
+    axes = [run_figure(view)["layout"]["yaxis"]["type"] for view in report.views(data, [throttled, even])]
+    assert axes == ["log", "linear"]
+
+
+def test_a_run_without_samples_gets_a_page_that_says_why(data: DataDir) -> None:
+    place = data.run("r")
+    place.path.mkdir()
+    write_record(place, replace(record_of("r", SCENARIO, outcome="unsupported"), reason="userfaultfd is for root only"))
+    text = page(report.views(data, [place]))
+    assert "this run has no samples" in text
+    assert "userfaultfd is for root only" in text
+    assert figures_in(text) == {}
+
+
+def test_a_run_that_failed_at_once_gets_a_page(data: DataDir) -> None:
+    run = replayed_run(data, "r", "7.2-netns-nolimit", outcome="failed", reason="connection reset")
+    text = page(report.views(data, [run]))
+    assert "connection reset" in text
+    assert list(figures_in(text)) == ["run-0"]
+
+
+def test_text_of_a_record_never_becomes_markup(data: DataDir) -> None:
+    evil = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
+    run = replayed_run(data, "r", "7.2-m-postcopy-rescue", POST_COPY, outcome="failed", reason=evil, git_revision=evil)
+    text = page(report.views(data, [run]))
+    assert "alert(1)" in text
+    assert "<script>alert" not in text
+    assert "<img" not in text[: text.index("plotly.js v")]
+
+
+@given(st.text())
+def test_json_in_the_page_cannot_end_its_element_and_reads_back(word: str) -> None:
+    written = inline_json({"word": word.encode(errors="replace").decode()})
+    assert "<" not in written
+    assert orjson.loads(written)["word"] == word.encode(errors="replace").decode()
+
+
+def test_no_run_and_a_directory_as_output_are_refused(data: DataDir, tmp_path: Path) -> None:
+    with pytest.raises(BadValueError, match="no run was given"):
+        report.write(data, [], tmp_path / "x.html")
+    run = replayed_run(data, "r", "7.2-m-postcopy-rescue", POST_COPY)
+    with pytest.raises(BadValueError, match="is a directory"):
+        report.write(data, [run], tmp_path)
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.floats(-1e9, 1e9)), min_size=0, max_size=400),
+    st.integers(4, 60),
+)
+def test_thinning_out_loses_neither_peaks_nor_gaps_nor_ends(values: list[float | None], points: int) -> None:
+    x = [float(place) for place in range(len(values))]
+    line = thin(x, values, points)
+    known = [value for value in values if value is not None]
+    kept = [value for value in line.y if value is not None]
+    assert (min(kept, default=None), max(kept, default=None)) == (min(known, default=None), max(known, default=None))
+    assert list(line.y).count(None) == values.count(None)
+    assert sorted(line.x) == list(line.x)
+    if values:
+        assert (line.x[0], line.x[-1]) == (x[0], x[-1])
+    assert len(kept) <= points + 2
+
+
+def test_cpu_is_smoothed_over_a_tenth_of_a_second_and_broken_where_the_counter_fell() -> None:
+    ticks = [Row(time_ns=n * 10_000_000, values={"cpu_seconds": (n // 4) * 0.04}) for n in range(100)]
+    line = cpu_percent(ticks, 0)
+    assert all(y is not None and 60 <= y <= 140 for y in line.y), "jumps of 40 ms a tick do not show as 400 %"
+    again = [Row(time_ns=10**9 + row.time_ns, values=row.values) for row in ticks]
+    assert list(cpu_percent([*ticks, *again], 0).y).count(None) == 1
+
+
+def test_the_guests_mean_holds_each_vcpus_last_line() -> None:
+    gib = float(1 << 30)
+    fast = [Row(time_ns=n * 10**9, values={"bytes": gib, "seconds": 1.0}) for n in (1, 2, 3)]
+    slow = [Row(time_ns=2_500_000_000, values={"bytes": gib, "seconds": 3.0})]
+    line = mean_pace({("0",): fast, ("1",): slow}, 0)
+    assert list(line.y) == [1000, 1000, 2000, 2000]
