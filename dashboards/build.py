@@ -1,0 +1,57 @@
+"""Writes what is generated: dashboards where they are wanted, and the rules and metrics page that the tree holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from grafanalib.core import Dashboard
+
+from dashboards.live import live_run
+from dashboards.metrics_page import metrics_page
+from dashboards.normalise import text
+from dashboards.rules import FOLDER, rule_files
+
+DASHBOARDS: dict[str, Callable[[], Dashboard]] = {"live-run": live_run}
+"""Each dashboard's file name without its ending, with the function that makes it."""
+
+
+def build(directory: Path) -> list[Path]:
+    """Write every dashboard as a flat JSON file into a directory, which is made; returns their paths.
+
+    OSError passes through.
+    """
+    return _write(directory, {f"{name}.json": text(make()) for name, make in DASHBOARDS.items()})
+
+
+def committed() -> dict[str, str]:
+    """Return what the tree holds of generated files: path below its root, text."""
+    return {str(FOLDER / name): rules for name, rules in rule_files().items()} | {"docs/metrics.md": metrics_page()}
+
+
+def regenerate(root: Path) -> list[Path]:
+    """Write the generated files of the tree anew; returns their paths."""
+    return _write(root, committed())
+
+
+def check(root: Path) -> list[str]:
+    """Name the generated files of the tree that are missing or differ from what would be written."""
+    return [
+        name
+        for name, content in committed().items()
+        if not (root / name).is_file() or (root / name).read_text() != content
+    ]
+
+
+def _write(directory: Path, files: dict[str, str]) -> list[Path]:
+    paths = []
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        paths.append(path)
+    return paths
+
+
+if __name__ == "__main__":
+    regenerate(Path(__file__).parent.parent)

@@ -1,0 +1,77 @@
+"""docs/metrics.md: every metric, and where the same samples stand in InfluxDB, written from the catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from exporter.catalogue import CATALOGUE, RUN_LABELS, Metric
+from exporter.measurements import MEASUREMENTS, RUN_TAGS
+
+CHAPTERS = {
+    "The run": ("run", "event"),
+    "The guest": ("guest_xor", "guest_tick"),
+    "The QEMU processes": ("qemu_cpu", "qemu_memory"),
+    "The migration": ("migration",),
+    "The verdict": ("verdict",),
+    "The exporter itself": ("exporter",),
+}
+"""The page's chapters with the measurements whose metrics stand there."""
+
+HEAD = """# Metrics
+
+Generated from `exporter/catalogue.py` by `python -m dashboards.build`: change it there.
+
+`migrascope exporter` serves these at `/metrics` on 127.0.0.1, and so does the exporter that a run starts. What QEMU
+does not say is absent, never 0. Units are base units.
+
+Every series of a run carries {labels}. `run` itself stands only in `migrascope_run_info`,
+whose `vm` is a slot (`vm0`, `vm1`, ...), so that the number of series stays bounded; join on it:
+
+    migrascope_migration_remaining_bytes * on (instance, vm) group_left (run) migrascope_run_info
+
+A state set has one series a state, in a label of its own name; the one that holds is 1. When a run ends, its states and
+verdicts (marked with *) go at once; its counters and last figures stay for 30 s and then go too.
+"""
+
+MIRROR = """## The same samples in InfluxDB
+
+`--influx-url` mirrors every sample of a run, with its exact time in nanoseconds, as one row of a measurement. Tags of
+every row: {tags} (an empty one is left out). Every number is a float, every
+word a string; truth values are 0.0 and 1.0. What VictoriaMetrics keeps of it: `MEASUREMENT_FIELD` with the same labels,
+in milliseconds, words as 0.
+
+| measurement | further tags | fields | words |
+|---|---|---|---|
+"""
+
+OPEN = "every number of query-migrate in base units, `sequence`"
+
+
+def metrics_page() -> str:
+    """Write the page."""
+    labels = ", ".join(f"`{label}`" for label in RUN_LABELS)
+    return "\n".join([HEAD.format(labels=labels), *_chapters(), _mirror()])
+
+
+def _chapters() -> Iterable[str]:
+    for title, measurements in CHAPTERS.items():
+        rows = [_row(metric) for metric in CATALOGUE if metric.measurement in measurements]
+        yield f"## {title}\n\n| metric | type | labels | what |\n|---|---|---|---|\n" + "".join(rows)
+
+
+def _row(metric: Metric) -> str:
+    labels = ", ".join(f"`{label}`" for label in metric.labels)
+    kind = "state set" if metric.kind == "stateset" else metric.kind
+    return f"| `{metric.name}`{'*' if metric.passing else ''} | {kind} | {labels} | {metric.help} |\n"
+
+
+def _mirror() -> str:
+    rows = [
+        f"| `{name}` | {_words(found.tags)} | {_words(found.fields or ()) or OPEN} | {_words(found.words)} |\n"
+        for name, found in MEASUREMENTS.items()
+    ]
+    return MIRROR.format(tags=_words(RUN_TAGS)) + "".join(rows)
+
+
+def _words(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)

@@ -1,0 +1,83 @@
+"""What grafanalib writes, made fit for today's Grafana: it speaks the language of years ago in some places."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from grafanalib._gen import DashboardEncoder
+from grafanalib.core import Dashboard
+
+SCHEMA_VERSION = 41
+"""Classic JSON of this version is taken by Grafana up to 13; a lower one would be migrated on load."""
+
+OLD_OF_DASHBOARD = ("gnetId", "hideControls", "inputs", "rows", "sharedCrosshair", "style")
+OLD_OF_PANEL = (
+    "cacheTimeout", "editable", "error", "height", "hideTimeOverride", "maxDataPoints", "maxPerRow", "minSpan",
+    "repeatDirection", "span",
+)  # fmt: skip
+OLD_OF_TARGET = ("intervalFactor", "metric", "query", "step", "target")
+OLD_OF_VARIABLE = ("auto", "auto_count", "auto_min", "tagValuesQuery", "tagsQuery", "useTags")
+"""Keys that Grafana no longer reads, or whose fixed value is too coarse for runs of seconds."""
+
+KEPT_EMPTY = frozenset({"calcs", "list", "mappings", "options", "overrides", "panels", "steps"})
+
+
+def normalised(dashboard: Dashboard) -> dict[str, Any]:
+    """Return a dashboard's JSON: no nulls but a threshold's base, no old keys, each datasource with type and uid."""
+    data: dict[str, Any] = _clean(json.loads(json.dumps(dashboard, cls=DashboardEncoder)))
+    data |= {"schemaVersion": SCHEMA_VERSION, "editable": False, "graphTooltip": 1}
+    _drop(data, OLD_OF_DASHBOARD)
+    for variable in data["templating"]["list"]:
+        _drop(variable, OLD_OF_VARIABLE)
+        _settle_variable(variable)
+    for panel in data["panels"]:
+        _drop(panel, OLD_OF_PANEL)
+        for target in panel["targets"]:
+            _drop(target, OLD_OF_TARGET)
+            target |= {"editorMode": "code", "range": True}
+    return data
+
+
+def text(dashboard: Dashboard) -> str:
+    """Write a dashboard as a file's text, in a fixed order of keys."""
+    return json.dumps(normalised(dashboard), indent=2, sort_keys=True) + "\n"
+
+
+def _drop(data: dict[str, Any], keys: tuple[str, ...]) -> None:
+    for key in keys:
+        data.pop(key, None)
+
+
+def _clean(value: Any) -> Any:
+    """Take out, at every depth, what says nothing; give each datasource its type."""
+    if isinstance(value, list):
+        return [_clean(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    cleaned = {name: _clean(item) for name, item in value.items() if _says(name, item)}
+    if isinstance(cleaned.get("datasource"), str):
+        cleaned["datasource"] = {"type": "prometheus", "uid": cleaned["datasource"]}
+    return cleaned
+
+
+def _says(name: str, item: Any) -> bool:
+    """Whether a key says anything: nulls and empty words, lists and objects do not (a threshold's base is null)."""
+    if name == "value" and item is None:
+        return True
+    return item is not None and (item not in ("", [], {}) or name in KEPT_EMPTY)
+
+
+def _settle_variable(variable: dict[str, Any]) -> None:
+    """Give a variable the form that Grafana writes: what is chosen, and the query as an object with a refId."""
+    chosen = variable["current"]
+    every = chosen["value"] == "$__all"
+    several = variable["multi"]
+    variable["current"] = {
+        "selected": False,
+        "text": ["All"] if every else chosen["text"],
+        "value": [chosen["value"]] if several else chosen["value"],
+    }
+    if variable["type"] == "query":
+        variable["definition"] = variable["query"]
+        variable["query"] = {"query": variable["query"], "refId": f"variable-{variable['name']}"}

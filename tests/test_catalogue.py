@@ -1,0 +1,61 @@
+"""The catalogue of metrics: complete, without contradictions, and the same as the page that documents it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from dashboards.build import check, regenerate
+from driver.progress import FIELDS
+from exporter.catalogue import BY_NAME, CATALOGUE, MIGRATION_COUNTERS, MIGRATION_HELP, MIGRATION_NAMES, RUN_LABELS
+from exporter.measurements import MEASUREMENTS, RUN_TAGS
+from exporter.selfmetrics import SelfMetrics
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_no_two_metrics_share_a_name_nor_a_family() -> None:
+    assert len(BY_NAME) == len(CATALOGUE) == len({metric.family for metric in CATALOGUE})
+
+
+def test_every_number_of_query_migrate_is_a_metric_whose_help_names_its_place() -> None:
+    shown = {metric.field: metric.help for metric in CATALOGUE if metric.measurement == "migration"}
+    for place, (field, _) in FIELDS.items():
+        assert f"(QMP query-migrate {place})" in shown[field]
+    known = {field for field, _ in FIELDS.values()}
+    assert set(shown) - {"status"} == known == set(MIGRATION_HELP)
+    assert known >= MIGRATION_COUNTERS
+    assert known >= set(MIGRATION_NAMES)
+
+
+def test_every_field_of_a_measurement_that_a_metric_names_exists() -> None:
+    for metric in CATALOGUE:
+        if metric.measurement in ("run", "exporter"):
+            continue
+        measurement = MEASUREMENTS[metric.measurement]
+        assert set(metric.labels) <= set(measurement.tags), metric.name
+        for field in (metric.field, metric.over):
+            assert not field or field == "time_ns" or measurement.fields is None or field in measurement.fields
+
+
+def test_every_figure_of_the_exporter_itself_is_a_metric_and_the_other_way_round() -> None:
+    fields = [metric.field for metric in CATALOGUE if metric.measurement == "exporter"]
+    assert sorted(fields) == sorted(field.name for field in dataclasses.fields(SelfMetrics))
+
+
+def test_counters_end_in_total_and_nothing_else_does() -> None:
+    for metric in CATALOGUE:
+        assert (metric.kind == "counter") == metric.name.endswith("_total"), metric.name
+        assert metric.help
+        assert not metric.help.endswith(".")
+
+
+def test_no_metric_but_the_info_carries_the_run_so_that_the_series_stay_bounded() -> None:
+    assert set(RUN_LABELS) < set(RUN_TAGS)
+    assert [metric.name for metric in CATALOGUE if "run" in metric.all_labels] == ["migrascope_run_info"]
+
+
+def test_the_generated_files_of_the_tree_are_those_that_would_be_written_now(tmp_path: Path) -> None:
+    assert check(ROOT) == [], "run python -m dashboards.build"
+    assert len(check(tmp_path)) == len(regenerate(tmp_path))
+    assert check(tmp_path) == []
