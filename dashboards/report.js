@@ -50,7 +50,9 @@
     }
     return layout;
   };
-  const CONFIG = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+  // named one by one: among Plotly's own choice is a button that would hand the data to a site of theirs
+  const BUTTONS = [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]];
+  const CONFIG = { responsive: true, displaylogo: false, modeBarButtons: BUTTONS,
                    toImageButtonOptions: { format: "svg", filename: "migrascope" } };
   const show = (figure) => Plotly.react(figure.place, coloured(figure.data, "data"), layoutNow(figure), CONFIG);
 

@@ -291,7 +291,7 @@ def base_layout() -> Json:
         "paper_bgcolor": "@ground",
         "plot_bgcolor": "@ground",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": "@text"},
-        "margin": {"l": 66, "r": 62, "t": 22, "b": 46},
+        "margin": {"l": 66, "r": 62, "t": 34, "b": 46},
         "showlegend": False,
         "uniformtext": {"mode": "hide", "minsize": 9},
         "barmode": "overlay",

@@ -30,7 +30,10 @@ from driver.record import RunRecord
 
 STYLE, SCRIPT = Path(__file__).with_name("report.css"), Path(__file__).with_name("report.js")
 
-POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:;"
+    " form-action 'none'; base-uri 'none'"
+)
 """Content security policy: whatever stands in the page, nothing is ever fetched."""
 
 GUEST_NOTE = (

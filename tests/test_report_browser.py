@@ -110,6 +110,12 @@ def test_dragging_zooms_and_the_button_shows_the_whole_run_again(browser: Browse
     assert said == []
 
 
+def test_no_button_hands_the_data_to_a_site(browser: Browser, pages: Path) -> None:
+    page = opened(browser, pages / "two.html", [])
+    titles = page.locator("#overlay .modebar-btn").evaluate_all("all => all.map((one) => one.dataset.title)")
+    assert [title.split()[0] for title in titles] == ["Download", "Zoom", "Pan", "Zoom", "Zoom", "Reset"]
+
+
 def test_the_guests_axis_turns_logarithmic(browser: Browser, pages: Path) -> None:
     page = opened(browser, pages / "two.html", [])
     legend = legend_of(page)
