@@ -7,9 +7,9 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from exporter.blackout import NANO, Tick
 from exporter.timeline import Span
@@ -104,18 +104,23 @@ def peak_by_role(table: pa.Table, field: str) -> dict[str, float]:
 
 def last_replies(table: pa.Table, span: Span) -> dict[str, float]:
     """The last number of every field that the source's query-migrate told within a span."""
+    rows = _source_rows(table, span)
     found: dict[str, float] = {}
-    for row in _source_rows(table, span):
-        found |= {name: value for name, value in row.items() if isinstance(value, float) and name != "sequence"}
+    for field in rows.schema:
+        told = rows.column(field.name).drop_null()
+        if pa.types.is_floating(field.type) and field.name != "sequence" and len(told):
+            found[field.name] = told[-1].as_py()
     return found
 
 
 def throttle(table: pa.Table, span: Span) -> tuple[float | None, float | None]:
     """Seconds from the span's start to the first throttling, and the highest throttle in percent."""
-    rows = [row for row in _source_rows(table, span) if row["throttle_percent"]]
-    if not rows:
+    rows = _source_rows(table.select(["time_ns", "role", "throttle_percent"]), span)
+    rows = rows.filter(pc.greater(rows.column("throttle_percent"), 0))
+    if not len(rows):
         return None, None
-    return (rows[0]["time_ns"] - span.start_ns) * NANO, max(row["throttle_percent"] for row in rows)
+    first_ns = rows.column("time_ns")[0].as_py()
+    return (first_ns - span.start_ns) * NANO, pc.max(rows.column("throttle_percent")).as_py()
 
 
 def polling_gaps(table: pa.Table) -> tuple[int, tuple[Gap, ...]]:
@@ -140,10 +145,11 @@ def polling_gaps(table: pa.Table) -> tuple[int, tuple[Gap, ...]]:
     return missed, tuple(gaps)
 
 
-def _source_rows(table: pa.Table, span: Span) -> list[dict[str, Any]]:
-    rows = [row for row in table.to_pylist() if row["role"] == "source"
-            and span.start_ns <= row["time_ns"] <= span.end_ns]  # fmt: skip
-    return sorted(rows, key=lambda row: row["time_ns"])
+def _source_rows(table: pa.Table, span: Span) -> pa.Table:
+    """The source's rows within a span; one series, and so in the order of time."""
+    times = table.column("time_ns")
+    within = pc.and_(pc.greater_equal(times, span.start_ns), pc.less_equal(times, span.end_ns))
+    return table.filter(pc.and_(within, pc.equal(table.column("role").cast(pa.string()), "source")))
 
 
 def _at(points: Sequence[tuple[int, float]], time_ns: int) -> float:

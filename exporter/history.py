@@ -66,7 +66,7 @@ def summary(run: RunDir) -> Summary:
     record = read_record(run)
     if not run.journals():
         with contextlib.suppress(MigrascopeError):
-            if run.summary.exists() and run.summary.stat().st_mtime_ns >= run.record.stat().st_mtime_ns:
+            if _written_ns(run.summary) >= _written_ns(run.record):
                 return read_summary(run)
     return _computed(run, record)
 
@@ -106,10 +106,16 @@ def _stored_summary(data: DataDir, run: RunDir) -> Summary | None:
         except MigrascopeError as error:
             log.warning("%s", error)
     try:
-        return summary(run)
+        found = summary(run)
     except MigrascopeError as error:
         log.warning("%s", error)
         return None
+    if not run.journals() and _written_ns(run.summary) < _written_ns(run.record):
+        with contextlib.suppress(
+            OSError
+        ):  # it was computed again; where it cannot be kept, the next reader does so too
+            write_summary(run, found)
+    return found
 
 
 def _computed(run: RunDir, record: RunRecord) -> Summary:
