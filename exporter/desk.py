@@ -8,6 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from exporter import history
 from exporter.attached import AttachedRun
 from exporter.selfmetrics import SelfMetrics
 from exporter.sink import Sink
+from exporter.sinks.influxdb import InfluxSink, Mirror
 from exporter.slots import Slots
 from workload.errors import BadValueError, MigrascopeError
 from workload.value import from_json
@@ -27,6 +29,7 @@ ANSWER_SECONDS = 5.0
 LOOK_SECONDS = 0.05
 ATTACH_WAIT_SECONDS = 60.0
 MOST_REMEMBERED_RUNS = 100
+MIRROR_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,8 @@ class Desk:
         self._ending: set[str] = set()
         self._storing: dict[str, asyncio.Task[str | None]] = {}
         self._ended: dict[str, AttachedRun] = {}
+        self._mirrors: dict[str, list[InfluxSink]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[Any] | None] = set()
         self._operations: Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "attach": self._attach,
@@ -54,10 +59,9 @@ class Desk:
 
     @property
     def busy(self) -> bool:
-        """Whether a run is attached or being stored."""
-        return bool(
-            self._runs or self._attaching or self._ending or any(not task.done() for task in self._storing.values())
-        )
+        """Whether a run is attached, being stored, or still being mirrored."""
+        storing = any(not task.done() for task in self._storing.values())
+        return bool(self._runs or self._attaching or self._ending or self._closing or storing)
 
     async def tidy(self) -> None:
         """Close and compact what dead drivers and exporters have left."""
@@ -68,10 +72,11 @@ class Desk:
 
     async def close(self) -> None:
         """Stop watching all runs (their journals stay, for the next exporter) and wait for those being stored."""
-        for run in self._runs.values():
+        for name, run in self._runs.items():
             await run.abandon()
+            self._close_mirrors(self._mirrors.pop(name))
         self._runs.clear()
-        pending = [task for task in self._storing.values() if not task.done()]
+        pending = [task for task in (*self._storing.values(), *self._closing) if not task.done()]
         if pending:
             await asyncio.wait(pending, timeout=STORED_SECONDS)
         connections = [task for task in self._connections if task is not None]
@@ -118,15 +123,18 @@ class Desk:
             raise BadValueError(f"run {run}: is not in {self._data.runs}")
         vm = self._slots.take()
         self._attaching.add(run)
+        mirrors: list[InfluxSink] = []
         try:
-            attached = AttachedRun(directory, vm, sampling, self._sinks, self._metrics)
+            mirrors = self._mirrors_of(sampling)
+            attached = AttachedRun(directory, vm, sampling, [*self._sinks, *mirrors], self._metrics)
             await attached.start()
         except BaseException:
             self._slots.release(vm)
+            self._close_mirrors(mirrors)
             raise
         finally:
             self._attaching.discard(run)
-        self._runs[run] = attached
+        self._runs[run], self._mirrors[run] = attached, mirrors
         return {"vm": vm}
 
     async def _detach(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -140,6 +148,7 @@ class Desk:
         finally:
             self._slots.release(attached.vm)
             self._ending.discard(run)
+            self._close_mirrors(self._mirrors.pop(run))
         self._remember(attached, asyncio.create_task(self._store(attached)))
         return {}
 
@@ -187,6 +196,24 @@ class Desk:
             log.warning("run %s: could not be stored: %s", attached.run.run, error)
             return str(error)
         return None
+
+    def _mirrors_of(self, sampling: Sampling) -> list[InfluxSink]:
+        if sampling.influx_url is None:
+            return []
+        mirror = Mirror(
+            url=sampling.influx_url,
+            org=sampling.influx_org,
+            bucket=sampling.influx_bucket,
+            token_file=Path(sampling.influx_token_file) if sampling.influx_token_file else None,
+        )
+        return [InfluxSink(mirror, self._metrics)]
+
+    def _close_mirrors(self, mirrors: list[InfluxSink]) -> None:
+        """Let mirrors write what waits, in a thread each: no driver waits for a mirror."""
+        for mirror in mirrors:
+            closing = asyncio.create_task(asyncio.to_thread(mirror.close, MIRROR_SECONDS))
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _remember(self, attached: AttachedRun, storing: asyncio.Task[str | None]) -> None:
         run = attached.run.run

@@ -41,7 +41,7 @@ class RunObserver:
         if mark.kind == "phase" and mark.name == "migrate":
             self.migrating = True
         self.verdicts.marked(mark)
-        if mark.kind == "outcome" and mark.detail.get("limit_reached"):
+        if mark.kind == "action" and mark.name == "limit":
             return self.verdicts.limit_reached(mark.time_ns)
         return []
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,6 +11,7 @@ from exporter.journal import Batch, Header, JournalWriter
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
 
+WRITE_SECONDS = 0.05
 RETRY_SECONDS = 0.5
 MOST_PENDING_SAMPLES = 200_000
 """About half a minute of a run at full rate: longer than that a full disk makes its driver give up."""
@@ -24,9 +24,10 @@ log = logging.getLogger(__name__)
 class Recorder:
     """One run's way from sources to journal to takers.
 
-    What the sources hand over within one turn of the event loop is written in one go at its end. Stamps rise strictly
-    within a series (ties + 1 ns). While the journal cannot be written, samples wait and are retried; beyond
-    `MOST_PENDING_SAMPLES` the oldest are dropped, counted, and told by an `event` sample named `gap`.
+    What the sources hand over within 50 ms is written in one go: a write at each tick of each source cost a third of
+    the exporter's CPU. Stamps rise strictly within a series (ties + 1 ns). While the journal cannot be written, samples
+    wait and are retried; beyond `MOST_PENDING_SAMPLES` the oldest are dropped, counted, and told by an `event` sample
+    named `gap`.
     """
 
     def __init__(
@@ -46,14 +47,14 @@ class Recorder:
         self._offsets: dict[str, int] = {}
         self._dropped = 0
         self._failing = False
-        self._scheduled: asyncio.Handle | None = None
+        self._scheduled: asyncio.TimerHandle | None = None
 
     def take(self, batch: Batch) -> None:
-        """Take a batch; it is written at the end of this turn of the event loop."""
+        """Take a batch; it is acknowledged within 50 ms."""
         self._samples.extend(self._rising(sample) for sample in batch.samples)
         self._offsets.update(batch.offsets)
         if self._scheduled is None and (self._samples or self._offsets):
-            self._scheduled = asyncio.get_running_loop().call_soon(self._write)
+            self._scheduled = asyncio.get_running_loop().call_later(WRITE_SECONDS, self._write)
 
     def close(self) -> None:
         """Write what is left and close the journal."""
@@ -92,8 +93,8 @@ class Recorder:
         self._failing = False
         self._metrics.journal_bytes.add(amount=self._journal.bytes_written - before)
         self._samples, self._offsets, self._dropped = [], {}, 0
-        for measurement, count in Counter([sample.measurement for sample in samples]).items():
-            self._metrics.samples.add(measurement, amount=count)
+        for sample in samples:
+            self._metrics.samples.add(sample.measurement)
         for taker in self._takers:
             taker(samples)
 

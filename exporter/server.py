@@ -33,6 +33,8 @@ from workload.errors import MigrascopeError
 DEFAULT_PORT = 9742
 FIRST_RUN_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+GARBAGE_THRESHOLDS = (20_000, 20, 20)
+"""Samples make many objects and no cycles: Python's usual 700 looks for some 50 times a second."""
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +89,7 @@ async def _serve(data: DataDir, port: int, linger_seconds: float | None) -> int:
             # what lives until the end need not be looked at by each collection in the sampling loop
             gc.collect()
             gc.freeze()
+            gc.set_threshold(*GARBAGE_THRESHOLDS)
             await _until_idle(stop, desk, prometheus, linger_seconds)
             await desk.close()
             await tidying

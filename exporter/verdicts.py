@@ -24,6 +24,8 @@ class Verdicts:
         self._done: set[str] = set()
         self._limit_reached = False
         self._last: Verdict | None = None
+        self._step: str | None = None
+        self._step_depends: tuple[int, float | None] | None = None
 
     def limits(self, parameters: Mapping[str, Any]) -> None:
         """Take QEMU's limits; where they changed, what was seen before says nothing about now."""
@@ -55,8 +57,7 @@ class Verdicts:
 
     def progressed(self, time_ns: int, progress: Progress) -> list[Sample]:
         """Take a reply to query-migrate; a new boundary yields its verdict."""
-        step = step_to_come(self._scenario, self._done, progress.throttle_percent) if self._scenario else None
-        verdict = self._judge.sample(time_ns, progress, step)
+        verdict = self._judge.sample(time_ns, progress, self._step_to_come(progress))
         if verdict is None:
             return []
         self._last = verdict
@@ -70,6 +71,14 @@ class Verdicts:
         if verdict.implied_downtime_seconds is not None:
             fields["implied_downtime_seconds"] = verdict.implied_downtime_seconds
         return [Sample("verdict", verdict.time_ns, fields)]
+
+    def _step_to_come(self, progress: Progress) -> str | None:
+        """Asked 100 times a second, answered anew only where something that it depends on has changed."""
+        depends = (len(self._done), progress.throttle_percent)
+        if self._scenario is not None and depends != self._step_depends:
+            self._step_depends = depends
+            self._step = step_to_come(self._scenario, self._done, progress.throttle_percent)
+        return self._step
 
     def in_words(self) -> str | None:
         """The last verdict in one sentence."""

@@ -52,9 +52,7 @@ class PrometheusSink(Collector):
     def take(self, run: str, samples: Sequence[Sample]) -> None:
         """Take a batch of a run that is attached."""
         with self._lock:
-            series = self._runs[run]
-            for sample in samples:
-                series.take(sample)
+            self._runs[run].take_all(samples)
 
     def detach(self, run: str) -> None:
         """End a run: its states and verdicts go at once, its counters and final figures linger."""

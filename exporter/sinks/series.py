@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from driver.record import RunRecord
 from exporter.catalogue import BY_NAME, CATALOGUE, Metric
@@ -14,6 +14,11 @@ PLAN: dict[str, tuple[Metric, ...]] = {
     for measurement in {metric.measurement for metric in CATALOGUE} - {"exporter", "run"}
 }
 """Measurement -> the metrics that its samples feed."""
+
+LATEST_ONLY = frozenset(name for name, metrics in PLAN.items() if not any(metric.tally for metric in metrics)) - {
+    "event"
+}
+"""Measurements of which only a series' last sample matters: at 100 Hz most samples of a batch need not be looked at."""
 
 LABELS = tuple[str, ...]
 
@@ -29,6 +34,17 @@ class RunSeries:
         self._run_labels = (header.vm, header.scenario, header.campaign or "")
         self._values: dict[str, dict[LABELS, float | str]] = {}
         self._describe(header, record)
+
+    def take_all(self, samples: Sequence[Sample]) -> None:
+        """Take a batch."""
+        latest: dict[tuple[str, ...], Sample] = {}
+        for sample in samples:
+            if sample.measurement in LATEST_ONLY:
+                latest[sample.measurement, *sample.tags.values()] = sample
+            else:
+                self.take(sample)
+        for sample in latest.values():
+            self.take(sample)
 
     def take(self, sample: Sample) -> None:
         """Take one sample into every metric that it feeds; a field that is absent now takes its gauge away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from exporter.selfmetrics import SelfMetrics
 from workload.console import Tick, Xor
 from workload.follow import Arrival, Follower
 
+GATHER_SECONDS = 0.05
 NANO = 1e-9
 
 
@@ -65,6 +67,8 @@ class ConsoleSource:
         """Yield the samples of each arrival with the offset behind them."""
         async for arrivals in self._follower:
             yield self._batch(arrivals)
+            # lines are stamped as they arrive, by the event loop's callback: handing them on may wait
+            await asyncio.sleep(GATHER_SECONDS)
 
     async def rest(self) -> Batch:
         """What the file holds and was not yielded yet."""

@@ -41,7 +41,9 @@ class MarksSource:
     async def __aenter__(self) -> Self:
         self._changed = asyncio.Event()
         self._inotify = Inotify()
-        self._inotify.add_watch(self._path.parent, Mask.CREATE | Mask.MODIFY | Mask.MOVED_TO)
+        # not the directory's changes: the journal and the consoles grow in it, many times a second
+        self._inotify.add_watch(self._path.parent, Mask.CREATE)
+        self._watched = False
         asyncio.get_running_loop().add_reader(self._inotify.fd, self._on_event)
         self._changed.set()
         return self
@@ -68,13 +70,14 @@ class MarksSource:
 
     def _on_event(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            events = os.read(self._inotify.fd, _READ_BYTES)
-            # the journal and the consoles grow in the same directory, many times a second
-            if self._path.name.encode() in events:
-                self._changed.set()
+            os.read(self._inotify.fd, _READ_BYTES)
+        self._changed.set()
 
     def _read(self) -> list[Sample]:
         try:
+            if not self._watched:
+                self._inotify.add_watch(self._path, Mask.MODIFY)
+                self._watched = True
             with self._path.open("rb") as file:
                 file.seek(self._consumed_bytes)
                 content = file.read()

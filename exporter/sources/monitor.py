@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError
-
 from driver.clock import Clock
 from driver.progress import Progress
 from exporter.journal import Batch
+from exporter.qmp import Connection, QmpError, QmpLostError
 from exporter.rates import Pace
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
@@ -76,14 +73,13 @@ class MonitorSource:
         self._tags = {"role": role}
 
     async def __aenter__(self) -> Self:
-        self._client = QMPClient(f"exporter-{self.role}")
-        # qemu.qmp logs each lost connection at length; the source's boundary says it in one line
-        self._client.logger.setLevel(logging.CRITICAL)
-        self._client.events.event_filter = self._on_event
-        async with asyncio.timeout(CONNECT_SECONDS):
-            await self._client.connect(self._socket)
-        self._ticker = self._pace.ticker(self.name, self._metrics)
         self._limits_known = False
+        self._ticker = self._pace.ticker(self.name, self._metrics)
+        try:
+            self._qmp = await Connection.open(self._socket, self._on_event, CONNECT_SECONDS)
+        except BaseException:
+            self._pace.drop(self._ticker)
+            raise
         return self
 
     async def __aexit__(
@@ -91,9 +87,7 @@ class MonitorSource:
     ) -> None:
         self._first_sequence += self._ticker.sequence + 1
         self._pace.drop(self._ticker)
-        with contextlib.suppress(QMPError, EOFError, OSError, TimeoutError):
-            async with asyncio.timeout(CONNECT_SECONDS):
-                await self._client.disconnect()
+        self._qmp.close()
 
     async def batches(self) -> AsyncIterator[Batch]:
         """Yield each reply, and the events before it."""
@@ -116,7 +110,7 @@ class MonitorSource:
             async with asyncio.timeout(ANSWER_SECONDS):
                 if not self._limits_known:
                     await self._ask_limits()
-                reply = await self._client.execute("query-migrate")
+                reply = await self._qmp.execute("query-migrate")
             samples = self._reply_samples(reply if isinstance(reply, dict) else {})
             self._metrics.collections.add(self.name)
             self._metrics.collection_seconds.add(self.name, amount=time.monotonic() - began)
@@ -125,8 +119,10 @@ class MonitorSource:
     async def _ask_limits(self) -> None:
         self._limits_known = True
         try:
-            reply = await self._client.execute("query-migrate-parameters")
-        except ExecuteError:  # a machine without migration still has a status
+            reply = await self._qmp.execute("query-migrate-parameters")
+        except QmpLostError:
+            raise
+        except QmpError:  # a machine without migration parameters still has a status
             return
         if isinstance(reply, dict):
             self._observer.limits(reply)
@@ -149,8 +145,8 @@ class MonitorSource:
         samples += self._observer.progressed(time_ns, progress)
         return samples
 
-    def _on_event(self, event: Mapping[str, Any]) -> bool:
-        """Take an event at its arrival; False keeps qemu.qmp from queueing it as well."""
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        """Take an event at its arrival."""
         name, data = str(event["event"]), event.get("data") or {}
         time_ns = self._event_stamp(event.get("timestamp") or {})
         iteration = self._observer.happened(name, data, time_ns)
@@ -163,7 +159,6 @@ class MonitorSource:
         if name == "MIGRATION_PASS":
             self._limits_known = False
         self._ticker.poke()
-        return False
 
     def _event_stamp(self, sent: Mapping[str, int]) -> int:
         arrival_ns, wall_ns = self._clock.stamp(), time.time_ns()
