@@ -8,9 +8,11 @@
   const figures = new Map();
   const DASHES = { solid: "", dot: "2 3", dash: "6 4", dashdot: "7 3 2 3", longdash: "10 4", longdashdot: "10 4 2 4" };
   const KIND_NAMES = {
-    "guest": "Guest", "guest-vcpu": "Each vCPU's guest pace", "cpu-process": "QEMU CPU", "cpu-vcpu": "vCPU threads",
+    "guest": "Guest in total", "guest-vcpu": "Guest, each line", "cpu-process": "QEMU CPU", "cpu-vcpu": "vCPU threads",
     "cpu-migration": "Migration thread", "throttle": "Throttle", "remaining": "Remaining", "dirty": "Dirty rate",
     "bandwidth": "Bandwidth", "cap": "Cap", "iterations": "Iterations", "blackout": "Blackout",
+    "cpu-multifd": "Multifd threads", "cpu-return-path": "Return path", "cpu-post-copy": "Post-copy thread",
+    "cpu-main": "Main threads", "cpu-io": "I/O threads",
   };
 
   // "@name" or "@name/0.2" -> a colour of the palette in force
@@ -136,7 +138,7 @@
       const row = document.createElement("div");
       row.className = "kinds";
       row.append(Object.assign(document.createElement("span"), { className: "what", textContent: "All runs" }));
-      for (const [kind, places] of kinds) row.append(entry(KIND_NAMES[kind] || kind.replace("cpu-", "") + " threads", places, "kind"));
+      for (const [kind, places] of kinds) row.append(entry(KIND_NAMES[kind], places, "kind"));
       rows.push(row);
     }
     const each = document.createElement("details");

@@ -21,7 +21,7 @@ from dashboards.report_lines import (
     statuses,
 )
 from dashboards.report_view import RunView
-from dashboards.series import NS, Line, cpu_percent, mean_pace, paces, plain
+from dashboards.series import NS, Line, cpu_percent, paces, plain, total_pace
 from dashboards.units import MIB, duration, rate, size
 from driver.progress import ENDED
 
@@ -74,20 +74,18 @@ def guest_axis_type(traces: Sequence[Json], axis: str) -> str:
 
 
 def _guest(view: RunView) -> list[Json]:
+    """Every line of each vCPU, faint, and over them the pace of all; a value holds from the line before it ("vh")."""
     by_vcpu = guest_rows(view)
-    traces = []
-    mean = mean_pace(by_vcpu, view.origin_ns)
-    if len(by_vcpu) > 1:
-        for (vcpu,), rows in sorted(by_vcpu.items(), key=lambda item: (len(item[0][0]), item[0])):
-            traces.append(
-                line_trace(paces(rows, view.origin_ns), name=f"vCPU {vcpu}", kind="guest-vcpu", colour="@guest-vcpu",
-                           axis="y", unit="ms/GiB", width=1.1, dash="dot", shape="hv")
-            )  # fmt: skip
-    if mean:
-        name = "Guest, mean of vCPUs" if len(by_vcpu) > 1 else "Guest (vCPU 0)"
+    traces = [
+        line_trace(paces(rows, view.origin_ns), name=f"Guest, each line of vCPU {vcpu}", kind="guest-vcpu",
+                   colour="@guest-vcpu", axis="y", unit="ms/GiB", width=1.0, shape="vh")
+        for (vcpu,), rows in sorted(by_vcpu.items(), key=lambda item: (len(item[0][0]), item[0]))
+    ]  # fmt: skip
+    if total := total_pace(by_vcpu, view.origin_ns):
         traces.append(
-            line_trace(mean, name=name, kind="guest", colour="@guest", axis="y", unit="ms/GiB", width=1.8, shape="hv")
-        )
+            line_trace(total, name="Guest in total", kind="guest", colour="@guest", axis="y", unit="ms/GiB", width=2.2,
+                       shape="vh")
+        )  # fmt: skip
     return traces
 
 
@@ -256,6 +254,8 @@ def _layout(view: RunView, traces: Sequence[Json]) -> Json:
     ]  # fmt: skip
     layout = base_layout() | {"height": 640, "shapes": shapes, "annotations": _blackout_label(view)}
     layout |= row_axes(guest_axis_type(traces, "y"), (0.46, 0.89), (0.0, 0.41))
+    if view.phases():
+        layout["xaxis"]["range"] = [view.phases()[0][1] - 0.1, view.last_seconds() + 0.1]
     layout["yaxis5"] = {
         "domain": [0.91, 1], "fixedrange": True, "tickfont": {"color": "@quiet", "size": 11}, "showgrid": False,
         "zeroline": False, "categoryorder": "array", "categoryarray": ["QEMU", "phase"],

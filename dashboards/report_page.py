@@ -37,8 +37,8 @@ POLICY = (
 """Content security policy: whatever stands in the page, nothing is ever fetched."""
 
 GUEST_NOTE = (
-    "Guest: the time that one vCPU needs to rewrite one GiB, by the guest's own clock, drawn at each line's arrival; a"
-    " guest that stands still draws no line, so the blackout has a band of its own."
+    "Guest: the time that one vCPU needs to rewrite one GiB, by the guest's own clock: each of"
+    " its lines, and in total over 100 ms. A guest that stands still prints no line, so the blackout has its own band."
 )
 ITERATION_NOTE = (
     "Iterations are QEMU's dirty-bitmap syncs; remaining bytes compare only there. The implied downtime is QEMU's own"
@@ -94,7 +94,7 @@ def what_was_run(records: Sequence[RunRecord]) -> str:
             f" of a guest with {vcpus} and {size(first.hardware.memory_bytes)} of RAM that rewrites"
             f" {first.workload.working_set_mib} MiB of it {how}"
         )
-    versions = sorted({record.source_binary.version for record in records if record.source_binary})
+    versions = sorted({record.source_binary.version.split(" (")[0] for record in records if record.source_binary})
     qemu = f" on QEMU {' and '.join(versions)}" if versions else ""
     accelerators = sorted({record.accelerator for record in records if record.accelerator})
     under = f" under {' and '.join(name.upper() for name in accelerators)}" if accelerators else ""

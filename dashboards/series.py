@@ -75,18 +75,20 @@ def paces(rows: Iterable[Row], origin_ns: int) -> Line:
     return thin([x for x, _ in pairs], [y for _, y in pairs])
 
 
-def mean_pace(by_vcpu: Mapping[tuple[str, ...], Sequence[Row]], origin_ns: int) -> Line:
-    """The guest's pace: at each arrival the mean of every vCPU's last line, as the live view shows it."""
-    arrivals = sorted(
-        (row.time_ns, vcpu, pace) for vcpu, rows in by_vcpu.items() for row in rows if (pace := _pace(row)) is not None
-    )
-    last: dict[tuple[str, ...], float] = {}
-    x, y = [], []
-    for time_ns, vcpu, pace in arrivals:
-        last[vcpu] = pace
-        x.append((time_ns - origin_ns) * NS)
-        y.append(sum(last.values()) / len(last))
-    return thin(x, y)
+def total_pace(by_vcpu: Mapping[tuple[str, ...], Sequence[Row]], origin_ns: int) -> Line:
+    """The guest's pace over all vCPUs: ms/GiB of the lines that arrived within `SMOOTHING_SECONDS`, at the last one.
+
+    A guest so slow that a line takes longer than that has a point at each line.
+    """
+    window_ns = round(SMOOTHING_SECONDS / NS)
+    windows: dict[int, tuple[int, float, float]] = {}
+    for row in sorted((row for rows in by_vcpu.values() for row in rows), key=lambda row: row.time_ns):
+        if _pace(row) is not None:
+            place = (row.time_ns - origin_ns) // window_ns
+            _, seconds, count = windows.get(place, (0, 0.0, 0.0))
+            windows[place] = (row.time_ns, seconds + row.values["seconds"], count + row.values["bytes"])
+    ends = [(time_ns - origin_ns) * NS for time_ns, _, _ in windows.values()]
+    return thin(ends, [1000 * seconds * GIB / count for _, seconds, count in windows.values()])
 
 
 def cpu_percent(rows: Sequence[Row], origin_ns: int) -> Line:

@@ -17,7 +17,7 @@ from dashboards import report
 from dashboards.colours import palettes
 from dashboards.report_figure import run_figure
 from dashboards.report_page import inline_json, page
-from dashboards.series import Row, cpu_percent, mean_pace, thin
+from dashboards.series import Row, cpu_percent, thin, total_pace
 from driver.datadir import DataDir
 from driver.record import write_record
 from tests.report_runs import SCENARIO, record_of, replayed_run
@@ -171,9 +171,11 @@ def test_cpu_is_smoothed_over_a_tenth_of_a_second_and_broken_where_the_counter_f
     assert list(cpu_percent([*ticks, *again], 0).y).count(None) == 1
 
 
-def test_the_guests_mean_holds_each_vcpus_last_line() -> None:
+def test_the_guest_in_total_weighs_all_lines_of_a_tenth_of_a_second() -> None:
     gib = float(1 << 30)
-    fast = [Row(time_ns=n * 10**9, values={"bytes": gib, "seconds": 1.0}) for n in (1, 2, 3)]
-    slow = [Row(time_ns=2_500_000_000, values={"bytes": gib, "seconds": 3.0})]
-    line = mean_pace({("0",): fast, ("1",): slow}, 0)
-    assert list(line.y) == [1000, 1000, 2000, 2000]
+    fast = [Row(time_ns=n * 20_000_000, values={"bytes": gib, "seconds": 1.0}) for n in range(5)]
+    slow = [Row(time_ns=90_000_000, values={"bytes": gib, "seconds": 4.0}),
+            Row(time_ns=950_000_000, values={"bytes": gib, "seconds": 9.0})]  # fmt: skip
+    line = total_pace({("0",): fast, ("1",): slow}, 0)
+    assert list(line.x) == pytest.approx([0.09, 0.95])
+    assert list(line.y) == pytest.approx([1500, 9000])
