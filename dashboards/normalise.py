@@ -28,6 +28,7 @@ def normalised(dashboard: Dashboard) -> dict[str, Any]:
     data: dict[str, Any] = _clean(json.loads(json.dumps(dashboard, cls=DashboardEncoder)))
     data |= {"schemaVersion": SCHEMA_VERSION, "editable": False, "graphTooltip": 1}
     _drop(data, OLD_OF_DASHBOARD)
+    _drop(data["timepicker"], ("time_options",))
     for variable in data["templating"]["list"]:
         _drop(variable, OLD_OF_VARIABLE)
         _settle_variable(variable)
