@@ -16,6 +16,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
+from importlib import metadata
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -70,6 +71,7 @@ def main() -> int:
 
 async def _serve(data: DataDir, port: int, linger_seconds: float | None) -> int:
     own = SelfMetrics()
+    own.info.set(metadata.version("migrascope"), value=1.0)
     series_seconds = LINGER_SECONDS if linger_seconds is None else min(LINGER_SECONDS, linger_seconds)
     prometheus = PrometheusSink(own, series_seconds)
     registry = CollectorRegistry(auto_describe=False)
