@@ -45,6 +45,7 @@ class Launch:
     run: str
     hardware: Hardware
     accelerator: str
+    memory_kib: int
     kernel: Path
     initrd: Path
     append: str
@@ -65,7 +66,7 @@ def command_line(launch: Launch, monitor_fd: int) -> list[str]:
         launch.binary, "-name", f"guest=migrascope-{launch.run}-{launch.role},debug-threads=on",
         "-M", hardware.machine, "-accel", accelerator,
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-m", str(hardware.memory_mib), "-smp", str(hardware.vcpus),
+        "-m", f"{launch.memory_kib}K", "-smp", str(hardware.vcpus),
         "-kernel", str(launch.kernel), "-initrd", str(launch.initrd), "-append", launch.append,
         "-chardev", f"file,id=console,path={_option(launch.console)}", "-serial", "chardev:console",
         "-chardev", f"socket,id=driver,fd={monitor_fd}", "-mon", "chardev=driver,mode=control",

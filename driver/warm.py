@@ -44,7 +44,15 @@ class WarmImage:
 
 def image_key(kit: Kit) -> str:
     """Name what a saved guest depends on: hardware, workload, kernel, initrd, QEMU binary, accelerator."""
-    parts = (kit.hardware, kit.workload, kit.kernel.sha256, kit.initrd.sha256, kit.source.sha256, kit.accelerator.name)
+    parts = (
+        kit.hardware,
+        kit.memory_kib,
+        kit.workload,
+        kit.kernel.sha256,
+        kit.initrd.sha256,
+        kit.source.sha256,
+        kit.accelerator.name,
+    )
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
