@@ -168,7 +168,7 @@ class LivePair:
             "-append", guest_command_line(Workload(working_set_mib=32, granularity_mib=8), 1, ""),
             "-chardev", f"file,id=console,path={self.dir.console(role)}", "-serial", "chardev:console",
         ]  # fmt: skip
-        for name in ("control", "watch"):
+        for name in ("control", "watch", "poller"):
             path = self.sockets / f"{role}-{name}"
             command += ["-chardev", f"socket,id={name},path={path},server=on,wait=off"]
             command += ["-mon", f"chardev={name},mode=control"]
