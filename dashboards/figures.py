@@ -108,6 +108,8 @@ def in_words(figures: Figures) -> str:
     if figures.blackout_seconds is not None:
         bound = "at most " if figures.blackout_upper_bound else ""
         felt.append(f"was dark for {bound}{milliseconds(figures.blackout_seconds)}")
+    elif figures.stop_resume_seconds is not None:
+        felt.append(f"was dark for a time that is not known ({figures.why.get('blackout_seconds', 'no reason given')})")
     elif figures.outcome == "not_converged":
         felt.append("stayed on the source")
     if figures.slowdown is not None:

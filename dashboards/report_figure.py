@@ -108,7 +108,10 @@ def _cpu(view: RunView) -> list[Json]:
 
 
 def _progress(view: RunView) -> list[Json]:
-    rows = progress_rows(view)
+    # a migration that has ended goes on to be polled, and QEMU repeats its last figures for ever
+    replies = progress_rows(view)
+    over = next((place for place, row in enumerate(replies) if row.values["status"] in ENDED), len(replies))
+    rows = replies[: over + 1]
     origin = view.origin_ns
     wanted: list[tuple[str, str, str, str, str, str, str, bool]] = [
         ("Remaining", "remaining", "remaining_bytes", "@remaining", "y3", "MiB", "solid", True),

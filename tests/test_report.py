@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from dashboards import report
 from dashboards.colours import palettes
+from dashboards.figures import figures_of, in_words
 from dashboards.report_figure import run_figure
 from dashboards.report_page import inline_json, page
 from dashboards.series import Row, cpu_percent, thin, total_pace
 from driver.datadir import DataDir
 from driver.record import write_record
+from exporter.summary import Summary
 from tests.report_runs import SCENARIO, record_of, replayed_run
 from workload.errors import BadValueError
 
@@ -179,3 +181,12 @@ def test_the_guest_in_total_weighs_all_lines_of_a_tenth_of_a_second() -> None:
     line = total_pace({("0",): fast, ("1",): slow}, 0)
     assert list(line.x) == pytest.approx([0.09, 0.95])
     assert list(line.y) == pytest.approx([1500, 9000])
+
+
+def test_a_switchover_without_ticks_says_that_its_blackout_is_not_known() -> None:
+    record = record_of("r", POST_COPY)
+    why = {"blackout_seconds": "no tick after the switchover"}
+    told = in_words(figures_of(record, Summary(run="r", total_seconds=2.1, stop_resume_seconds=0.009, why=why)))
+    assert told == (
+        "completed, after 2.10 s; the guest was dark for a time that is not known (no tick after the switchover)."
+    )
