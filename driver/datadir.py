@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -216,10 +217,14 @@ def read_json(path: Path) -> Any:
 
 
 def append_line(path: Path, data: Mapping[str, Any]) -> None:
-    """Append one JSON object as a line, in one write; OSError passes through."""
+    """Append one JSON object as a line, in one write; OSError passes through, and leaves no part of the line."""
+    line = orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE)
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     try:
-        os.write(handle, orjson.dumps(data, option=orjson.OPT_APPEND_NEWLINE))
+        size = os.fstat(handle).st_size
+        if os.write(handle, line) != len(line):
+            os.ftruncate(handle, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(handle)
 

@@ -20,7 +20,7 @@ from workload.follow import Arrival, Follower
 BOOT_SECONDS = 60.0
 SETTLE_SECONDS = 10.0
 RECOVER_SECONDS = 10.0
-WINDOW_SECONDS = 0.25
+WINDOW_SECONDS = 0.2
 STEADY_WINDOWS = 4
 STEADY_SPREAD = 0.10
 RECOVERED_SHARE = 0.9
@@ -62,7 +62,7 @@ def pace(lines: Iterable[Line], vcpus: int) -> float | None:
 def steady_pace(lines: Sequence[Line], vcpus: int, since_ns: int, now_ns: int) -> float | None:
     """The guest's pace once its last four windows agree within 10 %; None until then.
 
-    A window is a quarter of a second, or two lines long where lines are rarer than that.
+    A window is a fifth of a second, or two lines long where lines are rarer than that.
     """
     longest_ns = max((line.taken_ns for line in lines), default=0)
     window_ns = max(int(WINDOW_SECONDS * SECOND_NS), 2 * longest_ns)

@@ -1,0 +1,164 @@
+"""Negotiation, steering and outcomes of one migration, on a QEMU that answers from a script."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from driver.migration import Migration, negotiate
+from driver.monitor import Event
+from driver.scenario import STRATEGIES as NAMES
+from driver.scenario import TRANSPORTS as TRANSPORT_NAMES
+from driver.scenario import Scenario
+from driver.strategy import STRATEGIES
+from driver.transport import TRANSPORTS
+from tests.fake_qemu import FakeQemu, Notebook, event, reply
+from workload.errors import BrokenError, UnsupportedError
+
+FAILED = {"status": "failed", "error-desc": "Unable to write to socket: Broken pipe"}
+
+
+def a_migration(scenario: Scenario, source: FakeQemu, *events: Event) -> tuple[Migration, FakeQemu, Notebook]:
+    destination, notebook = FakeQemu(role="destination"), Notebook()
+    queue: asyncio.Queue[Event] = asyncio.Queue()
+    for each in events:
+        queue.put_nowait(each)
+    return Migration(scenario, source, destination, queue, notebook), destination, notebook
+
+
+def source_with(*replies: dict[str, Any], **on: list[dict[str, Any]]) -> FakeQemu:
+    return FakeQemu(role="source", replies=list(replies), on={name.replace("_", "-", 9): r for name, r in on.items()})
+
+
+def test_every_named_strategy_and_transport_is_built() -> None:
+    assert STRATEGIES.keys() == NAMES.keys()
+    assert tuple(TRANSPORTS) == TRANSPORT_NAMES
+
+
+async def test_negotiation_sets_limits_and_the_strategies_settings_on_both_sides() -> None:
+    source, destination = FakeQemu(role="source"), FakeQemu(role="destination")
+    scenario = Scenario(bandwidth_mib_s=32, downtime_limit_ms=200, auto_converge_increment=10, post_copy_iterations=3)
+    await negotiate(source, destination, scenario)
+    for qemu in (source, destination):
+        assert qemu.commands == ["migrate-set-capabilities", "migrate-set-parameters"]
+        capabilities, parameters = qemu.arguments
+        switched = {each["capability"] for each in capabilities["capabilities"] if each["state"]}
+        assert switched == {"events", "return-path", "postcopy-ram", "auto-converge"}
+        assert parameters["max-bandwidth"] == parameters["max-postcopy-bandwidth"] == 32 << 20
+        assert parameters["downtime-limit"] == 200
+        assert parameters["cpu-throttle-increment"] == 10
+
+
+async def test_what_a_qemu_does_not_know_or_refuses_is_unsupported_and_named() -> None:
+    scenario = Scenario(post_copy_iterations=3)
+    old = FakeQemu(role="destination", capabilities=("events", "return-path"))
+    with pytest.raises(UnsupportedError, match="destination: this QEMU does not know 'postcopy-ram'"):
+        await negotiate(FakeQemu(role="source"), old, scenario)
+    refusing = FakeQemu(role="destination", refuses=("migrate-set-capabilities",))
+    with pytest.raises(UnsupportedError, match=r"refused migrate-set-capabilities: Postcopy is not supported"):
+        await negotiate(FakeQemu(role="source"), refusing, scenario)
+
+
+async def test_a_migration_that_completes_reports_switchover_and_recovery() -> None:
+    source = source_with(reply("active"), reply("completed", 2, 0))
+    migration, _, notebook = a_migration(
+        Scenario(), source, event("source", "MIGRATION_PASS", **{"pass": 1}), event("source", "STOP"),
+        event("destination", "RESUME"),
+    )  # fmt: skip
+    await migration.start("unix:somewhere")
+    assert (await migration.steer()).outcome == "completed"
+    assert notebook.phases == ["switchover", "recover"]
+    assert migration.running_on == "destination"
+    assert not migration.under_way
+
+
+async def test_completed_with_no_times_is_asked_again() -> None:
+    early = reply("completed", 2, 0) | {"total-time": 0}
+    source = source_with(early, early, reply("completed", 2, 0))
+    migration, _, _ = a_migration(Scenario(), source, event("destination", "RESUME"))
+    await migration.start("unix:somewhere")
+    await migration.steer()
+    assert migration.final["total-time"] == 1000
+
+
+async def test_each_step_is_taken_once_after_its_iteration_and_tells_what_it_acted_on() -> None:
+    for scenario, command, name in (
+        (Scenario(post_copy_iterations=2), "migrate-start-postcopy", "post-copy"),
+        (Scenario(pause_iterations=2), "stop", "pause"),
+    ):
+        active = [reply("active", iteration) for iteration in (1, 2, 2, 3, 3, 4)]
+        source = source_with(*active, reply("completed", 4, 0))
+        migration, destination, notebook = a_migration(scenario, source)
+        if name == "pause":  # a stopped guest arrives stopped
+            destination.status = {"status": "paused", "running": False}
+        await migration.start("unix:somewhere")
+        assert (await migration.steer()).outcome == "completed"
+        assert source.commands == ["migrate", command]
+        assert [action for action, _ in notebook.actions] == [name]
+        assert notebook.actions[0][1]["iteration"] == 3
+        assert notebook.actions[0][1]["verdict_iteration"] == 3
+        assert destination.commands == (["cont"] if name == "pause" else [])
+
+
+async def test_a_limit_cancels_once_and_says_which() -> None:
+    cases = (
+        (Scenario(max_iterations=2), [reply("active", 1), reply("active", 3)], "iterations"),
+        (Scenario(max_time_seconds=1), [reply("active", 1)], "time"),
+    )
+    for scenario, replies, limit in cases:
+        source = source_with(*replies, migrate_cancel=[reply("cancelling", 3), {"status": "cancelled"}])
+        source.on["migrate_cancel"] = source.on.pop("migrate-cancel")
+        migration, _, notebook = a_migration(scenario, source)
+        await migration.start("unix:somewhere")
+        ending = await migration.steer()
+        assert (ending.outcome, ending.limit_reached) == ("not_converged", limit)
+        assert source.commands == ["migrate", "migrate_cancel"]
+        assert notebook.actions[-1][1]["limit"] == limit
+
+
+async def test_a_migration_that_completes_while_it_is_cancelled_has_completed() -> None:
+    source = source_with(reply("active", 9))
+    source.on["migrate_cancel"] = [reply("completed", 9, 0)]
+    migration, _, _ = a_migration(Scenario(max_iterations=2), source, event("destination", "RESUME"))
+    await migration.start("unix:somewhere")
+    assert (await migration.steer()).outcome == "completed"
+
+
+async def test_a_guest_that_a_strategy_paused_goes_on_after_the_cancel() -> None:
+    source = source_with(reply("active", 2))
+    source.on["migrate_cancel"] = [{"status": "cancelled"}]
+    migration, _, _ = a_migration(Scenario(pause_iterations=1, max_time_seconds=1), source)
+    await migration.start("unix:somewhere")
+    assert (await migration.steer()).outcome == "not_converged"
+    assert source.commands == ["migrate", "stop", "migrate_cancel", "cont"]
+
+
+async def test_a_failed_migration_gives_qemus_reason_and_a_cut_post_copy_its_own() -> None:
+    for last, reason in ((FAILED, "Broken pipe"), (reply("postcopy-paused"), "post-copy was cut")):
+        migration, _, _ = a_migration(Scenario(), source_with(reply("active"), last))
+        await migration.start("unix:somewhere")
+        ending = await migration.steer()
+        assert ending.outcome == "failed"
+        assert reason in (ending.reason or "")
+
+
+async def test_a_destination_that_never_runs_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driver.migration.RESUME_SECONDS", 0.3)
+    migration, destination, _ = a_migration(Scenario(), source_with(reply("completed", 2, 0)))
+    destination.status = {"status": "inmigrate", "running": False}
+    await migration.start("unix:somewhere")
+    with pytest.raises(BrokenError, match="destination: the guest does not run"):
+        await migration.steer()
+
+
+async def test_post_copy_is_not_cancelled_by_the_user_or_by_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driver.migration.POST_COPY_GRACE_SECONDS", 0.0)
+    source = source_with(reply("active", 2), reply("postcopy-active", 2))
+    migration, _, _ = a_migration(Scenario(post_copy_iterations=1, max_time_seconds=1), source)
+    await migration.start("unix:somewhere")
+    ending = await migration.steer()
+    assert (ending.outcome, ending.limit_reached) == ("failed", "time")
+    assert (await migration.abandon()).outcome == "cancelled"
+    assert "migrate_cancel" not in source.commands
