@@ -36,7 +36,7 @@ def leftovers() -> set[str]:
         for process in psutil.process_iter(["name"])
         if "qemu-system" in (process.info["name"] or "")
     }
-    found |= {f"file {path}" for path in Path(tempfile.gettempdir()).glob("migrascope-*")}
+    found |= {f"file {path}" for path in Path(tempfile.gettempdir()).glob("migrascope-*/")}
     return found | {f"namespace {path}" for path in Path("/run/netns").glob("*")}
 
 

@@ -101,7 +101,7 @@ class Scenario:
         ):
             parts.append(f"ac0-{self.auto_converge_initial}-{self.auto_converge_max}")
         parts += [self.transport] * (self.transport != defaults["transport"])
-        return "_".join(parts).replace("_", ".")
+        return ".".join(parts)
 
 
 def strategy_fields(name: str) -> dict[str, int]:

@@ -41,7 +41,7 @@ def _show_options(parser: argparse.ArgumentParser) -> None:
 def _show(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
     run = data.find_run(arguments.run)
-    record, summary = read_record(run), history.summary(data, run)
+    record, summary = read_record(run), history.summary(run)
     if arguments.json:
         print_json({"record": asdict(record), "summary": None if summary is None else asdict(summary)})
     else:

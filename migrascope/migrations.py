@@ -14,8 +14,9 @@ from dashboards.tables import outcome_table
 from driver.comparison import COMPARISONS, Plan, find_comparison
 from driver.datadir import DataDir
 from driver.hardware import Hardware
+from driver.pace import measure_pace
 from driver.record import OUTCOMES, RunRecord
-from driver.run import Request, measure_rate
+from driver.request import Request
 from driver.scenario import STRATEGIES, Scenario, nearest
 from driver.watch import Sampling
 from exporter import history
@@ -98,7 +99,7 @@ async def _planned(arguments: argparse.Namespace) -> list[Request]:
     workload = _over(arguments, comparison.workload)
     note(f"measuring how fast a guest dirties memory here, to plan the comparison {comparison.name!r}")
     asked = replace(_request(arguments, Scenario()), hardware=hardware, workload=workload, comparison=comparison.name)
-    measured = await measure_rate(asked)
+    measured = await measure_pace(asked)
     plan = comparison.plan(measured)
     note(_plan_in_words(plan, measured))
     return [

@@ -12,7 +12,8 @@ from rich.console import Console
 from dashboards.terminal import follow
 from driver.datadir import DataDir, RunDir
 from driver.record import RunRecord
-from driver.run import Request, run_migration
+from driver.request import Request
+from driver.run import run_migration
 from driver.watch import ExporterClient
 from exporter.start import start_exporter
 from migrascope.options import note
