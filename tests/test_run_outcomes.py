@@ -1,0 +1,333 @@
+"""Whole runs on real QEMUs under TCG: each strategy, each limit, each way to lose something, nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from driver.datadir import DataDir, RunDir
+from driver.lock import VARIABLE
+from driver.marks import read_marks
+from driver.record import RunRecord, read_record
+from driver.request import Request
+from driver.run import run_migration
+from driver.runtime import OWNER, sweep
+from driver.scenario import Scenario
+from driver.targets import read_targets
+from driver.watch import ExporterClient
+from tests.driver_process import NEVER, a_request
+from workload.errors import BadValueError, MigrascopeError
+
+pytestmark = pytest.mark.qemu
+
+WAIT_SECONDS = 60.0
+ROOT_ALONE_HAS_USERFAULTFD = (
+    os.getuid() == 0 and Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip() == "0"
+)
+SLOW = Scenario(bandwidth_mib_s=32, downtime_limit_ms=100, max_time_seconds=30)
+EASY = Scenario(bandwidth_mib_s=64, downtime_limit_ms=1000, max_time_seconds=30)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDir]:
+    """A data directory with a very long path and a comma and spaces in it; its sockets' directory ends up empty."""
+    runtime = Path(f"/tmp/mr-{os.getpid()}")
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
+    yield DataDir.open(tmp_path / ("a, very long directory name " * 5) / ("and another " * 8))
+    left = [str(path) for path in runtime.rglob("*")]
+    runtime.rmdir() if not left else None
+    assert not left
+
+
+def no_qemu_of(run: RunDir) -> bool:
+    """Whether no process of that run is left."""
+    return not [p for p in psutil.process_iter(["cmdline"]) if run.run in " ".join(p.info["cmdline"] or ())]
+
+
+def pids(run: RunDir) -> dict[str, int]:
+    return {target.role: target.pid for target in read_targets(run).targets}
+
+
+def phase_of(run: RunDir) -> str:
+    marks = [mark.name for mark in read_marks(run) if mark.kind == "phase"]
+    return marks[-1] if marks else ""
+
+
+async def until(true: Callable[[], object]) -> None:
+    async with asyncio.timeout(WAIT_SECONDS):
+        while not true():  # noqa: ASYNC110 - what is waited for happens in files and processes
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def running(
+    request: Request, data: DataDir
+) -> AsyncIterator[tuple[asyncio.Task[RunRecord], RunDir, asyncio.Event]]:
+    """A run under way, from the moment it would be watched."""
+    cancel, begun = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    def started(run: RunDir, client: ExporterClient | None) -> None:
+        assert client is None
+        begun.set_result(run)
+
+    task = asyncio.create_task(run_migration(request, data, None, started=started, cancel=cancel))
+    try:
+        done, _ = await asyncio.wait({task, begun}, timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        assert begun in done, task
+        yield task, begun.result(), cancel
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def ended(request: Request, data: DataDir) -> RunRecord:
+    """Run to the end and check what holds for every run."""
+    record = await run_migration(request, data, None)
+    run = data.run(record.run)
+    assert read_record(run) == record
+    assert no_qemu_of(run)
+    assert record.phases[-1].end_ns is not None
+    assert read_marks(run)[-1].name == record.outcome
+    return record
+
+
+def names(record: RunRecord) -> list[str]:
+    return [phase.name for phase in record.phases]
+
+
+async def test_a_cold_run_over_tcp_completes_and_its_record_says_all(data: DataDir) -> None:
+    record = await ended(replace(a_request(replace(EASY, transport="tcp"), warm_start=False), comparison="demo"), data)
+    assert record.outcome == "completed"
+    assert names(record) == ["start", "negotiate", "boot", "settle", "migrate", "switchover", "recover", "end"]
+    assert record.source_binary == record.destination_binary
+    assert record.source_binary
+    assert record.source_binary.version[0].isdigit()
+    assert record.guest
+    assert record.guest.loop
+    assert (record.guest.settled_bytes_per_second or 0) > 1e7
+    assert record.accelerator == "tcg"
+    assert record.comparison == "demo"
+    assert record.final["status"] == "completed"
+    assert record.final["total-time"] > 0
+    switchover = record.phase("switchover")
+    assert switchover
+    assert 0 < (switchover.end_ns or 0) - switchover.start_ns < 2_000_000_000
+
+
+async def test_a_warm_run_restores_a_saved_guest_and_its_console_goes_on(data: DataDir) -> None:
+    for _ in range(2):
+        record = await ended(a_request(EASY), data)
+        assert record.outcome == "completed"
+        assert record.warm_start
+        assert names(record)[1:4] == ["restore", "negotiate", "settle"]
+        assert record.guest
+        assert record.guest.loop
+    console = data.run(record.run).console("source").read_bytes()
+    assert b" ready " not in console
+    assert int(console.split(b"@m1 ")[1].split()[0]) > 100
+
+
+async def test_a_guest_that_cannot_converge_is_cancelled_at_its_time_limit_and_goes_on(data: DataDir) -> None:
+    record = await ended(a_request(replace(NEVER, max_time_seconds=4)), data)
+    assert (record.outcome, record.limit_reached) == ("not_converged", "time")
+    assert "recover" in names(record)
+    assert read_marks(data.run(record.run))[-3].name == "recovered"
+
+
+async def test_the_iteration_limit_is_a_limit(data: DataDir) -> None:
+    record = await ended(a_request(replace(SLOW, max_iterations=2)), data)
+    assert (record.outcome, record.limit_reached) == ("not_converged", "iterations")
+
+
+async def test_post_copy_rescues(data: DataDir) -> None:
+    record = await ended(a_request(replace(SLOW, post_copy_iterations=2)), data)
+    assert record.outcome == "completed", record.reason
+    action = next(mark for mark in read_marks(data.run(record.run)) if mark.name == "post-copy")
+    assert action.detail["iteration"] == 3
+    assert action.detail["iteration_remaining_bytes"] > 0
+
+
+async def test_auto_converge_rescues(data: DataDir) -> None:
+    scenario = replace(SLOW, downtime_limit_ms=300, auto_converge_initial=80, auto_converge_increment=19)
+    record = await ended(a_request(scenario), data)
+    assert record.outcome == "completed", record.reason
+
+
+async def test_a_paused_guest_is_dark_from_stop_to_resume_and_lives_on(data: DataDir) -> None:
+    record = await ended(a_request(replace(SLOW, pause_iterations=2)), data)
+    assert record.outcome == "completed", record.reason
+    switchover = record.phase("switchover")
+    assert switchover
+    # what was left of 16 MiB at 32 MiB/s, not the few milliseconds that QEMU calls downtime
+    assert (switchover.end_ns or 0) - switchover.start_ns > 100_000_000
+    assert record.final["downtime"] < 100
+
+
+async def test_post_copy_that_the_destination_refuses_is_unsupported(data: DataDir, tmp_path: Path) -> None:
+    wrapper = tmp_path / "without-userfaultfd"
+    wrapper.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exec qemu-system-x86_64 --version\n'
+        'exec setpriv --bounding-set=-sys_ptrace --inh-caps=-sys_ptrace qemu-system-x86_64 "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    request = a_request(replace(SLOW, post_copy_iterations=2), warm_start=False)
+    if not ROOT_ALONE_HAS_USERFAULTFD:
+        pytest.skip("userfaultfd: this user or host cannot be made to refuse it")
+    request = replace(request, destination_binary=str(wrapper))
+    record = await ended(request, data)
+    assert record.outcome == "unsupported"
+    assert "Postcopy is not supported" in (record.reason or "")
+    assert names(record) == ["start", "negotiate"]
+
+
+async def test_a_missing_qemu_is_unsupported_and_a_foreign_binary_refused(data: DataDir) -> None:
+    record = await ended(a_request(binary="no-such-qemu"), data)
+    assert record.outcome == "unsupported"
+    assert "apt-get install qemu-system-x86" in (record.reason or "")
+    with pytest.raises(BadValueError, match="is not QEMU"):
+        await run_migration(a_request(binary="/bin/ls"), data, None)
+    with pytest.raises(BadValueError, match="cannot be read"):
+        await run_migration(replace(a_request(), kernel=Path("/no/such/kernel")), data, None)
+    assert [run.run for run in data.all_runs()] == [record.run]
+
+
+async def test_a_qemu_that_exits_at_once_is_told_with_its_last_words(data: DataDir, tmp_path: Path) -> None:
+    wrapper = tmp_path / "bad-option"
+    wrapper.write_text(
+        '#!/bin/sh\n[ "$1" = --version ] && exec qemu-system-x86_64 --version\n'
+        'exec qemu-system-x86_64 "$@" -device no-such-device\n'
+    )
+    wrapper.chmod(0o755)
+    record = await ended(a_request(binary=str(wrapper), warm_start=False), data)
+    assert record.outcome == "broken"
+    assert "source: bad-option exited with 1 before its monitor answered: " in (record.reason or "")
+    assert "no-such-device" in (record.reason or "")
+
+
+async def test_a_destination_killed_in_mid_migration_fails_it_and_the_guest_goes_on(data: DataDir) -> None:
+    async with running(a_request(), data) as (task, run, _):
+        await until(lambda: phase_of(run) == "migrate")
+        await asyncio.sleep(0.5)
+        os.kill(pids(run)["destination"], signal.SIGKILL)
+        record = await task
+    assert record.outcome == "failed"
+    assert "destination: qemu-system-x86_64 was killed by SIGKILL" in (record.reason or "")
+    assert "recovered" in [mark.name for mark in read_marks(run)]
+    assert no_qemu_of(run)
+
+
+async def test_a_source_killed_in_mid_migration_loses_the_guest(data: DataDir) -> None:
+    async with running(a_request(), data) as (task, run, _):
+        await until(lambda: phase_of(run) == "migrate")
+        os.kill(pids(run)["source"], signal.SIGKILL)
+        record = await task
+    assert record.outcome == "guest_lost"
+    assert "source: qemu-system-x86_64 was killed by SIGKILL" in (record.reason or "")
+    assert no_qemu_of(run)
+
+
+async def test_a_stopped_qemu_is_broken_and_killed_within_the_grace_period(data: DataDir) -> None:
+    async with running(a_request(), data) as (task, run, _):
+        await until(lambda: phase_of(run) == "migrate")
+        os.kill(pids(run)["source"], signal.SIGSTOP)
+        async with asyncio.timeout(30):
+            record = await task
+    assert record.outcome == "broken"
+    assert "was stopped by a signal" in (record.reason or "")
+    assert no_qemu_of(run)
+
+
+async def test_a_guest_that_panics_is_lost_with_its_words(data: DataDir, tmp_path: Path) -> None:
+    wrapper = tmp_path / "panics-on-nmi"
+    wrapper.write_text(
+        '#!/bin/bash\nexec qemu-system-x86_64 "${@/mitigations=off/mitigations=off unknown_nmi_panic}"\n'
+    )
+    wrapper.chmod(0o755)
+    async with running(a_request(binary=str(wrapper), warm_start=False), data) as (task, run, _):
+        await until(lambda: phase_of(run) == "settle")
+        monitor = next(target.monitor for target in read_targets(run).targets if target.role == "source")
+        reader, writer = await asyncio.open_unix_connection(monitor)
+        writer.write(b'{"execute": "qmp_capabilities"} {"execute": "inject-nmi"}\n')
+        record = await task
+        writer.close()
+        await writer.wait_closed()
+        assert b'"QMP"' in await reader.readline()
+    assert record.outcome == "guest_lost"
+    assert "guest: Kernel panic" in (record.reason or "")
+
+
+async def test_a_guest_that_boots_into_nothing_is_broken(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driver.guest.BOOT_SECONDS", 0.5)
+    record = await ended(a_request(warm_start=False), data)
+    assert record.outcome == "broken"
+    assert "guest: did not say ready within 0.5 s" in (record.reason or "")
+
+
+@pytest.mark.parametrize("phase", ["start", "restore", "settle", "migrate", "recover"])
+async def test_a_user_may_cancel_in_any_phase(data: DataDir, phase: str) -> None:
+    cancel = asyncio.Event()
+    scenario = EASY if phase == "recover" else NEVER
+    task = asyncio.create_task(run_migration(a_request(scenario), data, None, cancel=cancel))
+    await until(lambda: data.all_runs() and phase_of(data.all_runs()[0]) == phase)
+    cancel.set()
+    async with asyncio.timeout(15):
+        record = await task
+    assert record.outcome == "cancelled"
+    assert names(record)[-1] == phase
+    assert read_record(data.run(record.run)) == record
+    assert no_qemu_of(data.run(record.run))
+
+
+@pytest.mark.parametrize("phase", ["start", "migrate"])
+async def test_a_second_interrupt_ends_the_run_at_once(data: DataDir, phase: str) -> None:
+    task = asyncio.create_task(run_migration(a_request(), data, None))
+    await until(lambda: data.all_runs() and phase_of(data.all_runs()[0]) == phase)
+    begin = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - begin < 5
+    run = data.all_runs()[0]
+    assert read_record(run).outcome == "cancelled"
+    assert no_qemu_of(run)
+
+
+async def test_a_second_driver_is_refused(data: DataDir) -> None:
+    async with running(a_request(), data):
+        with pytest.raises(MigrascopeError, match="another migrascope is running"):
+            await run_migration(a_request(), data, None)
+
+
+def test_a_killed_driver_leaves_no_qemu_and_its_sockets_are_swept(data: DataDir) -> None:
+    driver = subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("driver_process.py"), data.path],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    deadline = time.monotonic() + WAIT_SECONDS
+    while not (data.all_runs() and phase_of(data.all_runs()[0]) == "migrate"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    run = data.all_runs()[0]
+    while not no_qemu_of(run):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    runtime = Path(os.environ["XDG_RUNTIME_DIR"])
+    assert list(runtime.glob(f"*/{OWNER}"))
+    sweep(runtime)
+    assert not list(runtime.iterdir())
+    assert read_record(run).outcome is None
