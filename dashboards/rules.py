@@ -43,11 +43,8 @@ class Alert:
 
 def _now(name: str, form: str, unit: str = "") -> str:
     """Write a template that shows another metric of the alert's own run; `unknown` where that is absent."""
-    metric = BY_NAME[name]
-    matchers, labels = "job=%q,instance=%q,vm=%q", "$labels.job $labels.instance $labels.vm"
-    if "role" in metric.labels:
-        matchers, labels = f"{matchers},role=%q", f'{labels} "source"'
-    chosen = json.dumps(f"{name}{{{matchers}}}")
+    chosen = json.dumps(f"{BY_NAME[name].name}{{job=%q,instance=%q,vm=%q}}")
+    labels = "$labels.job $labels.instance $labels.vm"
     value = f"{{{{ . | first | value | {form} }}}}{unit}"
     return f"{{{{ with printf {chosen} {labels} | query }}}}{value}{{{{ else }}}}unknown{{{{ end }}}}"
 
@@ -68,9 +65,7 @@ def migration_alerts() -> list[Alert]:
                 + _now("migrascope_verdict_iteration_remaining_bytes", "humanize1024", "B")
                 + " remained at the boundary of iteration "
                 + _now("migrascope_verdict_iteration", 'printf "%.0f"')
-                + ". To send that at the measured bandwidth of "
-                + _now("migrascope_migration_bandwidth_bytes_per_second", "humanize1024", "B/s")
-                + " takes "
+                + ". To send that at the measured bandwidth takes "
                 + _now("migrascope_verdict_implied_downtime_seconds", "humanizeDuration")
                 + "; the downtime limit is "
                 + _now("migrascope_run_downtime_limit_seconds", "humanizeDuration")

@@ -46,12 +46,15 @@ class Verdicts:
             self._done.add(mark.name)
 
     def limit_reached(self, time_ns: int) -> list[Sample]:
-        """A limit on time or iterations was reached: not converging, whatever the curve says."""
+        """A limit on time or iterations was reached: not converging, whatever the curve says.
+
+        The figures are those of the last boundary, or the alert that this keeps firing would lose its numbers.
+        """
         self._limit_reached = True
-        iteration = self._last.iteration if self._last else 0
+        if self._last is not None:
+            return [Sample("verdict", time_ns, self._fields(self._last))]
         fields: dict[str, float | str] = {
-            "iteration": float(iteration), "stalled": float(self._last.stalled if self._last else False),
-            "not_converging": 1.0, "limit_reached": 1.0,
+            "iteration": 0.0, "stalled": 0.0, "not_converging": 1.0, "limit_reached": 1.0,
         }  # fmt: skip
         return [Sample("verdict", time_ns, fields)]
 
@@ -61,6 +64,9 @@ class Verdicts:
         if verdict is None:
             return []
         self._last = verdict
+        return [Sample("verdict", verdict.time_ns, self._fields(verdict))]
+
+    def _fields(self, verdict: Verdict) -> dict[str, float | str]:
         fields: dict[str, float | str] = {
             "iteration": float(verdict.iteration),
             "iteration_remaining_bytes": verdict.iteration_remaining_bytes,
@@ -70,7 +76,7 @@ class Verdicts:
         }
         if verdict.implied_downtime_seconds is not None:
             fields["implied_downtime_seconds"] = verdict.implied_downtime_seconds
-        return [Sample("verdict", verdict.time_ns, fields)]
+        return fields
 
     def _step_to_come(self, progress: Progress) -> str | None:
         """Asked 100 times a second, answered anew only where something that it depends on has changed."""
