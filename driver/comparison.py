@@ -35,22 +35,25 @@ class Comparison:
     plan: Callable[[float], Plan]
 
 
-DEMO_HARDWARE = Hardware(vcpus=1, memory_mib=128, accelerator="tcg")
-DEMO_WORKLOAD = Workload(working_set_mib=32, granularity_mib=8)
-DEMO_DOWNTIME_MS = 100
+DEMO_HARDWARE = Hardware(vcpus=1, memory_mib=256, accelerator="tcg")
+DEMO_WORKLOAD = Workload(working_set_mib=64, granularity_mib=8)
+DEMO_DOWNTIME_MS = 300
 DEMO_SECONDS = 20
+DEMO_KERNEL_MIB = 96
 
 
 def demo_plan(xor_bytes_per_second: float) -> Plan:
-    """Pick the demo's bandwidth from the guest's measured xor rate.
+    """Pick the demo's bandwidth, working set and RAM from the guest's measured xor rate.
 
-    99 % throttle leaves the guest 1 % of its rate; the link carries four times that, since at less than three times
-    auto-converge cannot be sure to rescue it (docs/convergence.md). Without help the guest must never converge: an
-    unthrottled dirtier does if and only if working set / bandwidth <= downtime limit, so the working set is kept at
-    least three limits long.
+    The guest must never converge without help: an unthrottled dirtier does if and only if working set / bandwidth <=
+    downtime limit, so the working set is two and a half limits long. At 99 % throttle auto-converge must rescue it:
+    what the guest dirties in the second that one sync then takes (1 % of its rate; the vCPU sleeps 990 ms of each)
+    must fit into bandwidth x limit, so the link carries four times that (docs/convergence.md).
     """
+    limit_seconds = DEMO_DOWNTIME_MS / 1000
     bandwidth_mib = max(32, round(4 * xor_bytes_per_second / 100 / MIB))
-    working_set_mib = max(DEMO_WORKLOAD.working_set_mib, round(3 * bandwidth_mib * DEMO_DOWNTIME_MS / 1000))
+    working_set_mib = max(32, round(2.5 * bandwidth_mib * limit_seconds))
+    memory_mib = max(DEMO_HARDWARE.memory_mib, working_set_mib + DEMO_KERNEL_MIB)
     alone = Scenario(
         bandwidth_mib_s=bandwidth_mib,
         downtime_limit_ms=DEMO_DOWNTIME_MS,
@@ -58,7 +61,7 @@ def demo_plan(xor_bytes_per_second: float) -> Plan:
         max_iterations=1000,
     )
     return Plan(
-        hardware=DEMO_HARDWARE,
+        hardware=replace(DEMO_HARDWARE, memory_mib=memory_mib),
         workload=Workload(working_set_mib=working_set_mib, granularity_mib=DEMO_WORKLOAD.granularity_mib),
         scenarios=(
             alone,

@@ -107,9 +107,9 @@ async def _until_idle(
     # a run that starts an exporter needs a moment until it attaches
     quiet_at = loop.time() + FIRST_RUN_SECONDS
     while not stop.is_set():
-        if desk.busy or prometheus.shown_runs:
+        if desk.busy:
             quiet_at = loop.time()
-        elif linger_seconds is not None and loop.time() >= quiet_at + linger_seconds:
+        elif linger_seconds is not None and not prometheus.shown_runs and loop.time() >= quiet_at + linger_seconds:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_SECONDS):

@@ -103,7 +103,12 @@ async def _planned(arguments: argparse.Namespace) -> list[Request]:
     plan = comparison.plan(measured)
     note(_plan_in_words(plan, measured))
     return [
-        replace(asked, scenario=_over(arguments, scenario), workload=_over(arguments, plan.workload))
+        replace(
+            asked,
+            scenario=_over(arguments, scenario),
+            hardware=_over(arguments, plan.hardware),
+            workload=_over(arguments, plan.workload),
+        )
         for scenario in plan.scenarios
     ]
 
