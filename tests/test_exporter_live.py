@@ -99,6 +99,7 @@ async def test_an_independent_poller_sees_the_same_migration(
         states: list[LiveState] = []
         watching = asyncio.create_task(collect(exporter, pair.run, states))
         await asyncio.to_thread(pair.boot)
+        await asyncio.sleep(0.5)
         poller = Poller(pair)
         poller.start()
         pair.migrate()
