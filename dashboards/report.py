@@ -28,7 +28,7 @@ def write(data: DataDir, runs: Sequence[RunDir], output: Path) -> None:
         raise BadValueError(f"report {output}: is a directory; want the path of a file")
     content = page(views(data, runs)).encode()
     try:
-        write_atomically(output.absolute(), content)
+        write_atomically(output.absolute(), content, mode=0o644)
     except OSError as error:
         raise BrokenError(f"report {output}: {error.strerror}; choose another with -o") from error
 

@@ -159,6 +159,10 @@ class Guest:
         """Wait until the guest on `role` is back at 90 % of its settled pace, or steady at another one.
 
         Returns its pace (bytes/s; None where too few lines came) and whether it recovered within 10 s.
+
+        Raises:
+            GuestLostError: it did not print one line in that time, though it ticks (QEMU may say `completed` of a
+                guest whose memory it has lost: docs/qemu.md).
         """
         since_ns = time.monotonic_ns()
 
@@ -175,6 +179,8 @@ class Guest:
             )
 
         done = await self._until(back, RECOVER_SECONDS)
+        if not done and self.heard_ns < since_ns and self.ready and self.ready.tick_ms:
+            raise GuestLostError(f"guest: printed nothing on the {role} in the {RECOVER_SECONDS:g} s after it went on")
         return now(), done
 
     async def watch_silence(self, running: Callable[[], Awaitable[bool]], throttle: Callable[[], float]) -> None:
