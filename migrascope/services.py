@@ -9,6 +9,9 @@ from dashboards import build
 from exporter import server
 from migrascope.command import Command
 from migrascope.options import add_common_options, data_dir, note
+from workload.errors import BadValueError
+
+LAST_PORT = 65535
 
 
 def _exporter_options(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +22,8 @@ def _exporter_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _exporter(arguments: argparse.Namespace) -> int:
+    if not 0 <= arguments.port <= LAST_PORT:
+        raise BadValueError(f"exporter: --port {arguments.port}: want 0 (any free one) to {LAST_PORT}")
     return server.serve(data_dir(arguments), port=arguments.port, linger_seconds=None)
 
 

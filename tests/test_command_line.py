@@ -1,0 +1,101 @@
+"""The command line: bad input is met with one line and an exit status, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from migrascope.main import main
+
+BAD = {
+    "run --downtime-limit-ms 0": "scenario.downtime_limit_ms=0: want 1 to 2000000 ms",
+    "run --downtime-limit-ms 99999999": "scenario.downtime_limit_ms=99999999: want 1 to",
+    "run --bandwidth-mib-s -5": "scenario.bandwidth_mib_s=-5: want 1 to",
+    "run --bandwidth-mib-s 0": "scenario.bandwidth_mib_s=0: want 1 to",
+    "run --max-iterations 0": "scenario.max_iterations=0: want 1 to",
+    "run --max-iterations 99999999999": "scenario.max_iterations=99999999999: want 1 to",
+    "run --strategy post-copi": "did you mean 'post-copy'?",
+    "run --strategy none+pose": "strategy 'pose' is not known; did you mean 'pause'?",
+    "compare demp": "strategy or comparison 'demp' is not known; did you mean 'demo'?",
+    "compare demo none": "'demo' is a named comparison and stands alone",
+    "compare none:bandwidth=3": "want field=value with one of",
+    "compare none:bandwidth_mib_s=x": "scenario.bandwidth_mib_s='x': want 1 to",
+    "run --memory-mib 64 --working-set-mib 128": "hardware.memory_mib=64: want at least the working set's 128 MiB",
+    "run --memory-mib 9999999 --accel tcg": "this host has",
+    "run --dirty-ring-size 5000": "want a power of two",
+    "run --accel xen": "hardware.accelerator='xen': want one of auto, kvm, tcg",
+    "run --kernel /nonexistent": "kernel /nonexistent: cannot be read",
+    "run --kernel /etc/passwd": "not a kernel image",
+    "run --qemu /bin/ls": "/bin/ls is not QEMU",
+    "show nothing": "run 'nothing': no such run",
+    "exporter --port 99999": "--port 99999: want 0 (any free one) to 65535",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_input_gets_one_line_and_status_2_and_leaves_no_run(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIGRASCOPE_DRIVER_LOCK", str(tmp_path / "driver.lock"))
+    data = tmp_path / "data"
+    assert main([*words.split(), "--data-dir", str(data)]) == 2
+    printed = capsys.readouterr()
+    assert BAD[words] in printed.err
+    assert printed.err.count("\n") == 1
+    assert not printed.out
+    assert not data.exists() or not list((data / "runs").iterdir())
+
+
+@pytest.mark.parametrize("words", ["run --bandwidth-mib-s abc", "nope", "run --acel tcg", ""])
+def test_a_wrong_word_on_the_command_line_gets_one_line_that_names_the_help(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert printed.err.count("\n") == 1
+    assert "--help`" in printed.err
+
+
+def test_a_data_directory_of_a_newer_schema_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "version").write_text("99\n")
+    (tmp_path / "runs").mkdir()
+    assert main(["runs", "--data-dir", str(tmp_path)]) == 2
+    assert "was written by a newer migrascope (schema 99" in capsys.readouterr().err
+    assert (tmp_path / "version").read_text() == "99\n"
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["exporter", "--port", str(port), "--data-dir", str(tmp_path)]) == 1
+    assert capsys.readouterr().err == (
+        f"migrascope: port {port} on 127.0.0.1: Address already in use; choose another with --port\n"
+    )
+    assert not (tmp_path / "exporter.json").exists()
+
+
+def test_list_and_runs_print_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["demo"]
+    assert main(["runs", "--json", "--data-dir", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_an_unsupported_run_has_its_record_and_status_6(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIGRASCOPE_DRIVER_LOCK", str(tmp_path / "driver.lock"))
+    data = tmp_path / "data"
+    assert main(["run", "--qemu", "qemu-nope", "--data-dir", str(data), "--json"]) == 6
+    row = json.loads(capsys.readouterr().out)
+    assert row["outcome"] == "unsupported"
+    assert "qemu-nope is not on the path" in row["reason"]
+    assert main(["runs", "--json", "--data-dir", str(data)]) == 0
+    assert [run["run"] for run in json.loads(capsys.readouterr().out)] == [row["run"]]
