@@ -47,7 +47,8 @@ def run(data: Path, *options: str) -> dict[str, Any]:
     if not done.stdout:
         raise SystemExit(f"bench.repeat: {' '.join(options)}: exit {done.returncode}: {done.stderr[-2000:]}")
     row: dict[str, Any] = json.loads(done.stdout)
-    return row | row["figures"]
+    merged: dict[str, Any] = row | row["figures"]
+    return merged
 
 
 def main() -> None:
