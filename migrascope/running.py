@@ -49,20 +49,26 @@ async def _run_each(
     requests: Sequence[Request], data: DataDir, console: Console, cancel: asyncio.Event
 ) -> list[RunRecord]:
     records: list[RunRecord] = []
+    told: set[int] = set()
     for position, request in enumerate(requests, start=1):
         if len(requests) > 1:
             console.rule(f"{position} of {len(requests)}: {request.scenario.name}", align="left", style="dim")
-        records.append(await _run_one(request, data, console, cancel))
+        records.append(await _run_one(request, data, console, cancel, told))
         if cancel.is_set():
             break
     return records
 
 
-async def _run_one(request: Request, data: DataDir, console: Console, cancel: asyncio.Event) -> RunRecord:
+async def _run_one(
+    request: Request, data: DataDir, console: Console, cancel: asyncio.Event, told: set[int]
+) -> RunRecord:
     views: list[asyncio.Task[object]] = []
 
     def started(run: RunDir, client: ExporterClient | None) -> None:
         if client is not None:
+            if client.info.port not in told:
+                told.add(client.info.port)
+                note(f"live metrics: http://127.0.0.1:{client.info.port}/metrics")
             views.append(asyncio.create_task(follow(client.watch(run.run), console)))
 
     try:
