@@ -86,7 +86,10 @@ class Migration:
         self._destination = destination
         self._events = events
         self._reporter = reporter
-        self._judge = Judge(downtime_limit_seconds=scenario.downtime_limit_seconds)
+        self._judge = Judge(
+            downtime_limit_seconds=scenario.downtime_limit_seconds,
+            bandwidth_limit=scenario.bandwidth_bytes_per_second,
+        )
         self._verdict: Verdict | None = None
         self._done: set[str] = set()
         self._iteration = 0
