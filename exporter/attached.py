@@ -12,7 +12,7 @@ from pathlib import Path
 from driver.datadir import RunDir
 from driver.marks import Mark
 from driver.record import read_record
-from driver.targets import Targets, read_targets
+from driver.targets import Target, Targets, read_targets
 from driver.watch import DETACH_SECONDS, LiveState, Sampling
 from exporter.journal import Batch, Header, JournalWriter
 from exporter.live import LiveView
@@ -125,7 +125,7 @@ class AttachedRun:
     def _sources(self, left: Left) -> Iterable[Source]:
         clock, metrics = self._targets.clock, self._metrics
         threads = [
-            ThreadsSource(target.role, target.pid, clock.stamp, self._migration, metrics)
+            ThreadsSource(target.role, target.pid, clock.stamp, self._pace(target), metrics)
             for target in self._targets.targets
         ]
         run = RunObserver(
@@ -140,7 +140,7 @@ class AttachedRun:
                 target.role,
                 target.monitor,
                 clock,
-                self._migration if target.role == "source" else self._post_copy,
+                self._pace(target),
                 SourceObserver(run) if target.role == "source" else DestinationObserver(run),
                 metrics,
                 left.sequence(target.role),
@@ -155,6 +155,10 @@ class AttachedRun:
         )
         yield from threads
         yield from self._monitors
+
+    def _pace(self, target: Target) -> Pace:
+        """The source is looked at closely while a migration is under way, the destination once it has the guest."""
+        return self._migration if target.role == "source" else self._post_copy
 
     def _marked(self, run: RunObserver, mark: Mark) -> None:
         if samples := run.marked(mark):

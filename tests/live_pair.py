@@ -80,6 +80,7 @@ class LivePair:
     cache: Path
     sockets: Path
     scenario: Scenario = field(default_factory=lambda: Scenario(bandwidth_mib_s=32, downtime_limit_ms=100))
+    workload: Workload = field(default_factory=lambda: Workload(working_set_mib=32, granularity_mib=8))
     run: str = "20261124-000000-test"
 
     def __enter__(self) -> Self:
@@ -167,7 +168,7 @@ class LivePair:
             # 8 KiB more than a multiple of 64 pages: driver.kit.slow_path_kib says why
             "-m", f"{(128 << 10) + 8}K",
             "-kernel", find_kernel(None, self.cache).path, "-initrd", build_initrd(self.cache).path,
-            "-append", guest_command_line(Workload(working_set_mib=32, granularity_mib=8), 1, ""),
+            "-append", guest_command_line(self.workload, 1, ""),
             "-chardev", f"file,id=console,path={self.dir.console(role)}", "-serial", "chardev:console",
         ]  # fmt: skip
         for name in ("control", "watch", "poller"):
