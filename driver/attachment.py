@@ -11,7 +11,7 @@ from typing import TypeAlias
 import psutil
 
 from driver.datadir import DataDir, RunDir
-from driver.watch import ExporterClient, Sampling, find_exporter
+from driver.watch import ExporterClient, Sampling
 from workload.errors import MigrascopeError
 
 StartExporter: TypeAlias = Callable[[DataDir], Awaitable[ExporterClient]]
@@ -31,12 +31,13 @@ class Attachment:
         self._run = run
         self._sampling = sampling
         self._start = start
-        self._starting: asyncio.Task[ExporterClient] | None = None
+        self._starting: asyncio.Future[ExporterClient] | None = None
+        self._caring: asyncio.Task[None] | None = None
 
     def prepare(self) -> None:
         """Find or start the exporter while the QEMUs are being started."""
         if self._start:
-            self._starting = asyncio.create_task(self._find(self._start))
+            self._starting = asyncio.ensure_future(self._start(self._data))
 
     async def attach(self) -> None:
         """Have the run watched; returns once the exporter's sources are up.
@@ -48,28 +49,11 @@ class Attachment:
             client = await self._starting
             await client.attach(self._run.run, self._sampling)
             self.client = client
-
-    async def care(self) -> None:
-        """Look after the exporter for ever: should it die, start it once again; the run goes on in any case."""
-        restarted = False
-        while self._start and self.client:
-            await asyncio.sleep(LOOK_SECONDS)
-            if _lives(self.client.info.pid):
-                continue
-            _log.warning("exporter (pid %d) died during run %s", self.client.info.pid, self._run.run)
-            if restarted:
-                self.client = None
-                return
-            restarted = True
-            try:
-                self.client = await self._find(self._start)
-                await self.client.attach(self._run.run, self._sampling)
-            except MigrascopeError as error:
-                _log.warning("%s; run %s goes on unwatched", error, self._run.run)
-                self.client = None
+            self._caring = asyncio.create_task(self._care())
 
     async def detach(self, seconds: float | None = None) -> None:
         """End the watch; a failure is a warning, the run's outcome stands."""
+        await self._stop_caring()
         if self.client:
             try:
                 async with asyncio.timeout(seconds):
@@ -88,13 +72,36 @@ class Attachment:
 
     async def close(self) -> None:
         """Leave nothing pending; an exporter that has just been started ends by itself."""
+        await self._stop_caring()
         if self._starting:
             self._starting.cancel()
             with contextlib.suppress(MigrascopeError, asyncio.CancelledError):
                 await self._starting
 
-    async def _find(self, start: StartExporter) -> ExporterClient:
-        return find_exporter(self._data) or await start(self._data)
+    async def _care(self) -> None:
+        """Look after the exporter: should it die, start it once again; the run goes on in any case."""
+        restarted = False
+        while self._start and self.client:
+            await asyncio.sleep(LOOK_SECONDS)
+            if _lives(self.client.info.pid):
+                continue
+            _log.warning("exporter (pid %d) died during run %s", self.client.info.pid, self._run.run)
+            if restarted:
+                self.client = None
+                return
+            restarted = True
+            try:
+                self.client = await self._start(self._data)
+                await self.client.attach(self._run.run, self._sampling)
+            except MigrascopeError as error:
+                _log.warning("%s; run %s goes on unwatched", error, self._run.run)
+                self.client = None
+
+    async def _stop_caring(self) -> None:
+        if self._caring:
+            self._caring.cancel()
+            await asyncio.gather(self._caring, return_exceptions=True)
+            self._caring = None
 
 
 def _lives(pid: int) -> bool:

@@ -26,7 +26,7 @@ from driver.runtime import OWNER, sweep
 from driver.scenario import Scenario
 from driver.targets import read_targets
 from driver.watch import ExporterClient
-from tests.driver_process import NEVER, a_request
+from tests.driver_process import HARDWARE, NEVER, WORKLOAD, a_request
 from workload.errors import BadValueError, MigrascopeError
 
 pytestmark = pytest.mark.qemu
@@ -161,8 +161,15 @@ async def test_post_copy_rescues(data: DataDir) -> None:
 
 
 async def test_auto_converge_rescues(data: DataDir) -> None:
-    scenario = replace(SLOW, downtime_limit_ms=300, auto_converge_initial=80, auto_converge_increment=19)
-    record = await ended(a_request(scenario), data)
+    # bandwidth x limit holds what a guest of 3 GiB/s dirties in the second that a sync takes at 99 % (docs/qemu.md),
+    # and the working set is two and a half times as much, so that it does not converge by itself
+    scenario = replace(
+        SLOW, bandwidth_mib_s=128, downtime_limit_ms=300, auto_converge_initial=80, auto_converge_increment=19
+    )
+    request = replace(
+        a_request(scenario), hardware=replace(HARDWARE, memory_mib=192), workload=replace(WORKLOAD, working_set_mib=96)
+    )
+    record = await ended(request, data)
     assert record.outcome == "completed", record.reason
 
 

@@ -1,0 +1,71 @@
+"""A whole run with its exporter: what is stored, and what a killed exporter costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from driver.datadir import DataDir, RunDir
+from driver.lock import VARIABLE
+from driver.marks import read_marks
+from driver.run import run_migration
+from driver.watch import ExporterClient, find_exporter
+from exporter import history
+from exporter.start import LINGER_VARIABLE, start_exporter
+from tests.driver_process import NEVER, a_request
+
+pytestmark = pytest.mark.qemu
+
+WAIT_SECONDS = 60.0
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDir]:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
+    monkeypatch.setenv(LINGER_VARIABLE, "0")
+    data = DataDir.open(tmp_path / "data")
+    yield data
+    if client := find_exporter(data):
+        os.kill(client.info.pid, signal.SIGTERM)
+
+
+async def test_an_exporter_killed_in_mid_run_is_started_again_and_only_its_absence_is_lost(data: DataDir) -> None:
+    killed: list[int] = []
+
+    async def kill_once(run: RunDir) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not any(mark.name == "migrate" for mark in read_marks(run)):  # noqa: ASYNC110 - a file tells
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(1.0)
+        client = find_exporter(data)
+        assert client
+        killed.append(client.info.pid)
+        os.kill(client.info.pid, signal.SIGKILL)
+
+    tasks: list[asyncio.Task[None]] = []
+
+    def started(run: RunDir, client: ExporterClient | None) -> None:
+        assert client
+        tasks.append(asyncio.create_task(kill_once(run)))
+
+    record = await run_migration(a_request(replace(NEVER, max_time_seconds=8)), data, start_exporter, started=started)
+    await asyncio.gather(*tasks)
+    assert killed
+    assert (record.outcome, record.limit_reached) == ("not_converged", "time")
+    run = data.run(record.run)
+    assert [row.run for row in history.runs(data)] == [record.run]
+    migrate = record.phase("migrate")
+    assert migrate
+    stamps = sorted(history.load(data, run, "migration").column("time_ns").to_pylist())
+    seconds = [(stamp - migrate.start_ns) / 1e9 for stamp in stamps]
+    assert sum(0 < second < 1 for second in seconds) > 20
+    assert sum(5 < second < 8 for second in seconds) > 60
+    ticks = history.load(data, run, "guest_tick").column("sequence").to_pylist()
+    assert len(ticks) == len(set(ticks))
+    assert not run.journals()
