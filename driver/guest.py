@@ -18,11 +18,11 @@ from workload.errors import BrokenError, MigrascopeError
 from workload.follow import Arrival, Follower
 
 BOOT_SECONDS = 60.0
-SETTLE_SECONDS = 10.0
-RECOVER_SECONDS = 10.0
+SETTLE_SECONDS = 3.0
+RECOVER_SECONDS = 5.0
 WINDOW_SECONDS = 0.2
 STEADY_WINDOWS = 4
-STEADY_SPREAD = 0.10
+STEADY_SPREAD = 0.15
 RECOVERED_SHARE = 0.9
 SILENCE_SECONDS = 10.0
 LONGEST_SILENCE_SECONDS = 60.0
@@ -60,7 +60,7 @@ def pace(lines: Iterable[Line], vcpus: int) -> float | None:
 
 
 def steady_pace(lines: Sequence[Line], vcpus: int, since_ns: int, now_ns: int) -> float | None:
-    """The guest's pace once its last four windows agree within 10 %; None until then.
+    """The guest's pace once its last four windows agree within 15 %; None until then.
 
     A window is a fifth of a second, or two lines long where lines are rarer than that.
     """
@@ -138,7 +138,7 @@ class Guest:
         return self.ready
 
     async def settle(self, since_ns: int) -> tuple[float, bool]:
-        """Wait until the guest's pace is steady; returns it (bytes/s), and whether it was steady within 10 s.
+        """Wait until the guest's pace is steady; returns it (bytes/s), and whether it was steady within 3 s.
 
         Raises:
             BrokenError: a vCPU printed no xor line at all within the boot deadline.
@@ -158,11 +158,11 @@ class Guest:
     async def recover(self, role: str, settled: float) -> tuple[float | None, bool]:
         """Wait until the guest on `role` is back at 90 % of its settled pace, or steady at another one.
 
-        Returns its pace (bytes/s; None where too few lines came) and whether it recovered within 10 s.
+        Returns its pace (bytes/s; None where too few lines came) and whether it recovered within 5 s.
 
         Raises:
-            GuestLostError: it did not print one line in that time, though it ticks (QEMU may say `completed` of a
-                guest whose memory it has lost: docs/qemu.md).
+            GuestLostError: it did not print one line in 10 s, though it ticks (QEMU may say `completed` of a guest
+                whose memory it has lost: docs/qemu.md).
         """
         since_ns = time.monotonic_ns()
 
@@ -179,8 +179,10 @@ class Guest:
             )
 
         done = await self._until(back, RECOVER_SECONDS)
-        if not done and self.heard_ns < since_ns and self.ready and self.ready.tick_ms:
-            raise GuestLostError(f"guest: printed nothing on the {role} in the {RECOVER_SECONDS:g} s after it went on")
+        if not done and self.ready and self.ready.tick_ms:
+            heard = await self._until(lambda: self.heard_ns >= since_ns, SILENCE_SECONDS - RECOVER_SECONDS)
+            if not heard:
+                raise GuestLostError(f"guest: printed nothing on the {role} in {SILENCE_SECONDS:g} s after it went on")
         return now(), done
 
     async def watch_silence(self, running: Callable[[], Awaitable[bool]], throttle: Callable[[], float]) -> None:

@@ -20,6 +20,7 @@ READY = Ready(
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guest_module, "RECOVER_SECONDS", 0.3)
+    monkeypatch.setattr(guest_module, "SILENCE_SECONDS", 0.6)
 
 
 @pytest.mark.usefixtures("brief")
