@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from driver.datadir import RunDir
-from driver.record import read_record, write_record
 from workload.errors import BrokenError, MigrascopeError
 
 VARIABLE = "MIGRASCOPE_DRIVER_LOCK"
@@ -48,22 +46,6 @@ def run_lock(run: RunDir) -> Iterator[None]:
         if not taken:
             raise BrokenError(f"run {run.run}: another process holds {run.lock}")
         yield
-
-
-def close_abandoned(run: RunDir) -> bool:
-    """Give a run whose driver died the outcome `abandoned`; says whether it did.
-
-    Raises:
-        MigrascopeError: its record cannot be read.
-    """
-    with _held(run.lock, 0o600) as taken:
-        if not taken:
-            return False
-        record = read_record(run)
-        if record.outcome is not None:
-            return False
-        write_record(run, dataclasses.replace(record, outcome="abandoned", reason="the driver died"))
-        return True
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from driver.guest import Line, pace, steady_pace
 from driver.hardware import Hardware
 from driver.kit import check_fits, slow_path_kib
 from driver.ledger import Ending, Ledger
-from driver.lock import VARIABLE, close_abandoned, driver_lock, run_lock
+from driver.lock import VARIABLE, driver_lock, run_lock
 from driver.marks import read_marks
 from driver.qemu import Launch, command_line
 from driver.race import race
@@ -28,6 +28,7 @@ from driver.record import RunRecord, read_record
 from driver.request import new_run_id
 from driver.runtime import OWNER, run_runtime_dir
 from driver.scenario import Scenario
+from exporter.abandoned import close_abandoned
 from workload.errors import BadValueError, BrokenError, MigrascopeError, UnsupportedError
 from workload.settings import Workload
 
@@ -193,10 +194,10 @@ def test_only_who_obtains_a_runs_lock_closes_it_as_abandoned(tmp_path: Path) -> 
     ledger = a_ledger(tmp_path / "r1")
     ledger.phase("start")
     with run_lock(ledger.run):
-        assert not close_abandoned(ledger.run)
-    assert close_abandoned(ledger.run)
+        assert close_abandoned(ledger.run).outcome is None
+    assert close_abandoned(ledger.run).outcome == "abandoned"
     assert read_record(ledger.run).outcome == "abandoned"
-    assert not close_abandoned(ledger.run)
+    assert close_abandoned(ledger.run).outcome == "abandoned"
 
 
 @pytest.fixture
