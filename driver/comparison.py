@@ -48,7 +48,7 @@ def demo_plan(xor_bytes_per_second: float) -> Plan:
     The guest must never converge without help: an unthrottled dirtier does if and only if working set / bandwidth <=
     downtime limit, so the working set is two and a half limits long. At 99 % throttle auto-converge must rescue it:
     what the guest dirties in the second that one sync then takes (1 % of its rate; the vCPU sleeps 990 ms of each)
-    must fit into bandwidth x limit, so the link carries four times that (docs/convergence.md).
+    must fit into bandwidth x limit, so the link carries four times that (docs/qemu.md).
     """
     limit_seconds = DEMO_DOWNTIME_MS / 1000
     bandwidth_mib = max(32, round(4 * xor_bytes_per_second / 100 / MIB))
