@@ -30,6 +30,8 @@ LOOK_SECONDS = 0.05
 ATTACH_WAIT_SECONDS = 60.0
 MOST_REMEMBERED_RUNS = 100
 MIRROR_SECONDS = 10.0
+ASK_SECONDS = 2.0
+"""How long a driver may take from a run's end to asking whether it is stored; a lingering of 0 waits that long too."""
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class Desk:
         self._mirrors: dict[str, list[InfluxSink]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[Any] | None] = set()
+        self._unasked: dict[str, float] = {}
         self._operations: Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "attach": self._attach,
             "detach": self._detach,
@@ -59,9 +62,11 @@ class Desk:
 
     @property
     def busy(self) -> bool:
-        """Whether a run is attached, being stored, or still being mirrored."""
+        """Whether a run is attached, being stored, still being mirrored, or about to be asked after."""
         storing = any(not task.done() for task in self._storing.values())
-        return bool(self._runs or self._attaching or self._ending or self._closing or storing)
+        now = asyncio.get_running_loop().time()
+        unasked = any(now < until for until in self._unasked.values())
+        return bool(self._runs or self._attaching or self._ending or self._closing or storing or unasked)
 
     async def tidy(self) -> None:
         """Close and compact what dead drivers and exporters have left."""
@@ -158,7 +163,9 @@ class Desk:
             raise BadValueError(f"run {run}: is still attached")
         if run not in self._storing:
             raise BadValueError(f"run {run}: was not attached to this exporter")
-        if reason := await asyncio.shield(self._storing[run]):
+        reason = await asyncio.shield(self._storing[run])
+        self._unasked.pop(run, None)
+        if reason:
             raise MigrascopeError(f"run {run}: could not be stored: {reason}")
         return {}
 
@@ -218,8 +225,10 @@ class Desk:
     def _remember(self, attached: AttachedRun, storing: asyncio.Task[str | None]) -> None:
         run = attached.run.run
         self._ended[run], self._storing[run] = attached, storing
+        self._unasked[run] = asyncio.get_running_loop().time() + ASK_SECONDS
         for old in list(self._ended)[:-MOST_REMEMBERED_RUNS]:
             del self._ended[old], self._storing[old]
+            self._unasked.pop(old, None)
 
 
 def _request(line: bytes) -> dict[str, Any]:

@@ -11,6 +11,6 @@ trap 'rm -rf "$tools"' EXIT
 # --no-config, --no-header: no setting of this machine gets in, no command line or address of an index gets written.
 compile=("$tools/bin/uv" pip compile --quiet --upgrade --no-config --no-header --universal --python-version 3.11
   --generate-hashes --extra build pyproject.toml)
-"${compile[@]}" --extra test --output-file deploy/lock/test.txt
+"${compile[@]}" --extra test --extra campaign --output-file deploy/lock/test.txt
 # constrained by the other, so that both name the same versions
 "${compile[@]}" --constraint deploy/lock/test.txt --output-file deploy/lock/run.txt
