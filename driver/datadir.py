@@ -77,6 +77,42 @@ class RunDir:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CampaignDir:
+    """One campaign's directory: paths only."""
+
+    path: Path
+
+    @property
+    def campaign(self) -> str:
+        """The campaign's id, which is the directory's name."""
+        return self.path.name
+
+    @property
+    def plan(self) -> Path:
+        """plan.toml: the file that the campaign was last started with, as it stood."""
+        return self.path / "plan.toml"
+
+    @property
+    def state(self) -> Path:
+        """state.jsonl: what has been planned, begun and ended, one line each."""
+        return self.path / "state.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """The flock that the campaign's driver holds for its life."""
+        return self.path / "lock"
+
+    @property
+    def run_lock(self) -> Path:
+        """The flock that stands for the host's driver lock in the campaign's own runs, since it holds that itself."""
+        return self.path / "run.lock"
+
+    def log(self, run: str) -> Path:
+        """What the process of one run wrote; kept where the run went wrong."""
+        return self.path / "logs" / f"{run}.log"
+
+
+@dataclass(frozen=True, kw_only=True)
 class DataDir:
     """The data directory: paths, and its opening with a check of the schema version."""
 
@@ -145,6 +181,39 @@ class DataDir:
     def spool(self) -> Path:
         """What InfluxDB has not yet acknowledged."""
         return self.path / "spool"
+
+    @property
+    def campaigns(self) -> Path:
+        """The directory of campaigns' directories."""
+        return self.path / "campaigns"
+
+    def campaign(self, campaign: str) -> CampaignDir:
+        """The directory of one campaign, whether it exists or not."""
+        return CampaignDir(path=self.campaigns / campaign)
+
+    def all_campaigns(self) -> list[CampaignDir]:
+        """All campaigns' directories, the one that was touched last at the end."""
+        found = [CampaignDir(path=path) for path in self.campaigns.glob("*/") if (path / "state.jsonl").exists()]
+        return sorted(found, key=lambda campaign: (campaign.state.stat().st_mtime_ns, campaign.campaign))
+
+    def find_campaign(self, word: str) -> CampaignDir:
+        """Find a campaign by its id, a unique beginning of it, or `latest`.
+
+        Raises:
+            BadValueError: no campaign or several match.
+        """
+        campaigns = self.all_campaigns()
+        if word == "latest" and campaigns:
+            return campaigns[-1]
+        found = [one for one in campaigns if one.campaign == word] or [
+            one for one in campaigns if one.campaign.startswith(word)
+        ]
+        if len(found) != 1:
+            many = f"{len(found)} campaigns match" if found else "no such campaign"
+            raise BadValueError(
+                f"campaign {word!r}: {many} in {self.campaigns}; `migrascope campaign status` lists them"
+            )
+        return found[0]
 
     def run(self, run: str) -> RunDir:
         """The directory of one run, whether it exists or not."""
