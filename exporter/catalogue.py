@@ -263,6 +263,25 @@ def _run() -> list[Metric]:
     ]  # fmt: skip
 
 
+def _mirror() -> list[Metric]:
+    def own(name: str, kind: str, text: str, field: str) -> Metric:
+        return Metric(
+            name=f"{PREFIX}mirror_{name}", kind=kind, help=f"{text} (checkpoint.json of its spool)",
+            measurement="exporter", field=f"mirror_{field}", labels=("mirror",),
+        )  # fmt: skip
+
+    return [
+        own("up", "gauge", "1 while a mirror takes what it is sent", "up"),
+        own("lag_seconds", "gauge", "Age of the newest sample that a mirror acknowledged, 0 with none waiting", "lag"),
+        own("waiting_bytes", "gauge", "Bytes of journal that a mirror has yet to acknowledge", "waiting_bytes"),
+        own("samples_total", "counter", "Samples that a mirror acknowledged", "samples"),
+        own("retries_total", "counter", "Requests to a mirror that failed and were sent again", "retries"),
+        own("dropped_samples_total", "counter", "Samples that a mirror lost to its spool's bound", "dropped"),
+        own("dead_letters_total", "counter", "Rows that a mirror refused, kept as dead letters", "dead_letters"),
+        own("collapsed_values_total", "counter", "Values that share a millisecond with a later one", "collapsed"),
+    ]
+
+
 LATENESS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
 
@@ -292,10 +311,7 @@ def _exporter() -> list[Metric]:
         own("journal_errors_total", "counter", "Failed writes to a journal, retried", "journal_errors"),
         own("journal_lost_samples_total", "counter", "Samples no journal could take", "journal_lost_samples"),
         own("scrape_errors_total", "counter", "Parts of /metrics that failed, left out", "scrape_errors", "part"),
-        own("mirror_samples_total", "counter", "Samples that a mirror acknowledged", "mirror_samples", "mirror"),
-        own("mirror_dropped_samples_total", "counter", "Samples that a mirror lost", "mirror_dropped", "mirror"),
-        own("mirror_errors_total", "counter", "Failed writes to a mirror, retried", "mirror_errors", "mirror"),
-        own("mirror_waiting_samples", "gauge", "Samples that a mirror has yet to write", "mirror_waiting", "mirror"),
+        *_mirror(),
     ]  # fmt: skip
 
 

@@ -67,7 +67,11 @@ class SelfMetrics:
     journal_errors: Figures = field(default_factory=_zero)
     journal_lost_samples: Figures = field(default_factory=_zero)
     scrape_errors: Figures = field(default_factory=Figures)  # part
+    mirror_up: Figures = field(default_factory=Figures)  # mirror
+    mirror_lag: Figures = field(default_factory=Figures)  # mirror
+    mirror_waiting_bytes: Figures = field(default_factory=Figures)  # mirror
     mirror_samples: Figures = field(default_factory=Figures)  # mirror
+    mirror_retries: Figures = field(default_factory=Figures)  # mirror
     mirror_dropped: Figures = field(default_factory=Figures)  # mirror
-    mirror_errors: Figures = field(default_factory=Figures)  # mirror
-    mirror_waiting: Figures = field(default_factory=Figures)  # mirror
+    mirror_dead_letters: Figures = field(default_factory=Figures)  # mirror
+    mirror_collapsed: Figures = field(default_factory=Figures)  # mirror

@@ -97,7 +97,7 @@ class InfluxSink:
         self._news = threading.Condition()
         self._until: float | None = None
         self._failing = False
-        for figures in (own.mirror_samples, own.mirror_dropped, own.mirror_errors, own.mirror_waiting):
+        for figures in (own.mirror_samples, own.mirror_dropped, own.mirror_retries):
             figures.add(NAME, amount=0.0)
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
         self._thread.start()
@@ -119,7 +119,6 @@ class InfluxSink:
                 self._news.notify()
         if surplus > 0:
             self._own.mirror_dropped.add(NAME, amount=float(surplus))
-        self._own.mirror_waiting.set(NAME, value=float(len(self._waiting)))
 
     def detach(self, run: str) -> None:
         """End a run; what of it still waits is written all the same."""
@@ -143,7 +142,6 @@ class InfluxSink:
                 self._own.mirror_samples.add(NAME, amount=float(len(batch)))
             else:
                 self._own.mirror_dropped.add(NAME, amount=float(len(batch)))
-            self._own.mirror_waiting.set(NAME, value=float(len(self._waiting)))
         writer.close()
 
     def _gather(self) -> list[tuple[str, Sample]] | None:
@@ -186,7 +184,7 @@ class InfluxSink:
         return self._until is not None and time.monotonic() >= self._until
 
     def _failed(self, error: Exception) -> None:
-        self._own.mirror_errors.add(NAME)
+        self._own.mirror_retries.add(NAME)
         if not self._failing:
             log.warning("mirror %s: a write failed: %s", self._mirror.url, error)
         self._failing = True
