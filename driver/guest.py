@@ -13,13 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from driver.settle import Settle
 from workload.console import GuestError, Ready, Xor
 from workload.errors import BrokenError, MigrascopeError
 from workload.follow import Arrival, Follower
 
 BOOT_SECONDS = 60.0
-SETTLE_SECONDS = 3.0
-RECOVER_SECONDS = 5.0
 WINDOW_SECONDS = 0.2
 STEADY_WINDOWS = 4
 STEADY_SPREAD = 0.15
@@ -83,8 +82,11 @@ def steady_pace(lines: Sequence[Line], vcpus: int, since_ns: int, now_ns: int) -
 class Guest:
     """Follows the consoles of the QEMUs, by role; `ready` is known from the start where the guest is restored."""
 
-    def __init__(self, vcpus: int, consoles: Mapping[str, Path], ready: Ready | None = None) -> None:
+    def __init__(
+        self, vcpus: int, consoles: Mapping[str, Path], ready: Ready | None = None, bounds: Settle | None = None
+    ) -> None:
         self.vcpus = vcpus
+        self.bounds = bounds or Settle()
         self.ready = ready
         self.heard_ns = time.monotonic_ns()
         self._consoles = consoles
@@ -138,7 +140,7 @@ class Guest:
         return self.ready
 
     async def settle(self, since_ns: int) -> tuple[float, bool]:
-        """Wait until the guest's pace is steady; returns it (bytes/s), and whether it was steady within 3 s.
+        """Wait until the guest's pace is steady; returns it (bytes/s), and whether it was steady within its bound.
 
         Raises:
             BrokenError: a vCPU printed no xor line at all within the boot deadline.
@@ -147,7 +149,7 @@ class Guest:
         def steady() -> float | None:
             return steady_pace(self._since(since_ns, "source"), self.vcpus, since_ns, time.monotonic_ns())
 
-        if await self._until(lambda: steady() is not None, SETTLE_SECONDS):
+        if await self._until(lambda: steady() is not None, self.bounds.settle_seconds):
             return steady() or self._pace_since(since_ns) or 0.0, True
         await self._until(lambda: self._pace_since(since_ns) is not None, BOOT_SECONDS)
         found = self._pace_since(since_ns)
@@ -158,7 +160,7 @@ class Guest:
     async def recover(self, role: str, settled: float) -> tuple[float | None, bool]:
         """Wait until the guest on `role` is back at 90 % of its settled pace, or steady at another one.
 
-        Returns its pace (bytes/s; None where too few lines came) and whether it recovered within 5 s.
+        Returns its pace (bytes/s; None where too few lines came) and whether it recovered within its bound.
 
         Raises:
             GuestLostError: it did not print one line in 10 s, though it ticks (QEMU may say `completed` of a guest
@@ -178,11 +180,12 @@ class Guest:
                 steady_pace(lines, self.vcpus, since_ns, time.monotonic_ns()) is not None
             )
 
-        done = await self._until(back, RECOVER_SECONDS)
+        done = await self._until(back, self.bounds.recover_seconds)
         if not done and self.ready and self.ready.tick_ms:
-            heard = await self._until(lambda: self.heard_ns >= since_ns, SILENCE_SECONDS - RECOVER_SECONDS)
+            patience = max(SILENCE_SECONDS, self.bounds.recover_seconds)
+            heard = await self._until(lambda: self.heard_ns >= since_ns, patience - self.bounds.recover_seconds)
             if not heard:
-                raise GuestLostError(f"guest: printed nothing on the {role} in {SILENCE_SECONDS:g} s after it went on")
+                raise GuestLostError(f"guest: printed nothing on the {role} in {patience:g} s after it went on")
         return now(), done
 
     async def watch_silence(self, running: Callable[[], Awaitable[bool]], throttle: Callable[[], float]) -> None:

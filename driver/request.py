@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -9,13 +10,20 @@ from pathlib import Path
 
 from driver.hardware import Hardware
 from driver.scenario import Scenario
+from driver.settle import Settle
 from driver.watch import Sampling
+from workload.errors import BadValueError
 from workload.settings import Workload
+
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One run: what is migrated and how, with which QEMUs; the destination's is the source's by default."""
+    """One run: what is migrated and how, with which QEMUs; the destination's is the source's by default.
+
+    `run` is the id that the run is to have (a campaign writes it down before the run starts); None: a new one.
+    """
 
     scenario: Scenario
     hardware: Hardware
@@ -24,9 +32,15 @@ class Request:
     destination_binary: str | None = None
     kernel: Path | None = None
     warm_start: bool = False
+    settle: Settle = field(default_factory=Settle)
     sampling: Sampling = field(default_factory=Sampling)
     campaign: str | None = None
     comparison: str | None = None
+    run: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.run is not None and not RUN_ID.fullmatch(self.run):
+            raise BadValueError(f"run id {self.run!r}: want the form of {new_run_id()}")
 
 
 def new_run_id() -> str:

@@ -71,7 +71,7 @@ async def run_migration(
     """
     check_fits(request.hardware, request.workload)
     with driver_lock():
-        run = data.run(new_run_id())
+        run = data.run(request.run or new_run_id())
         try:
             run.path.mkdir(mode=0o700)
             with run_lock(run), run_runtime_dir() as runtime:
@@ -187,7 +187,7 @@ class _Run:
         }
         consoles = {role: self.run.console(role) for role in qemus}
         self.guest = await stack.enter_async_context(
-            Guest(kit.hardware.vcpus, consoles, image.ready if image else None)
+            Guest(kit.hardware.vcpus, consoles, image.ready if image else None, self.request.settle)
         )
         self.migration = Migration(
             self.request.scenario, qemus["source"], qemus["destination"], self.events, self.ledger
@@ -225,7 +225,8 @@ class _Run:
         self.ledger.phase("settle")
         settled, steady = await guest.settle(time.monotonic_ns())
         self._learn_guest(settled_bytes_per_second=settled)
-        self.ledger.action("settled", {"bytes_per_second": settled, "steady": steady})
+        bound = self.request.settle.settle_seconds
+        self.ledger.action("settled", {"bytes_per_second": settled, "steady": steady, "within_seconds": bound})
         while not self.events.empty():
             self.events.get_nowait()
         self.ledger.phase("migrate")

@@ -18,6 +18,7 @@ from driver.pace import measure_pace
 from driver.record import OUTCOMES, RunRecord
 from driver.request import Request
 from driver.scenario import STRATEGIES, Scenario, nearest
+from driver.settle import Settle
 from driver.watch import Sampling
 from exporter import history
 from migrascope.command import Command
@@ -47,11 +48,20 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         help=f"what is done so that it finishes: {strategies_in_words()} (default none)",
     )
     add_run_options(parser)
+    group = parser.add_argument_group("campaign", "what a campaign says to each of its runs")
+    group.add_argument("--run-id", metavar="ID", help="the id that the run is to have (default: a new one)")
+    group.add_argument("--campaign", metavar="ID", help="the campaign that the run belongs to")
+    group.add_argument("--comparison", metavar="NAME", help="the comparison that the run belongs to")
 
 
 def _run(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
-    request = _request(arguments, scenario_from(arguments, arguments.strategy))
+    request = replace(
+        _request(arguments, scenario_from(arguments, arguments.strategy)),
+        run=arguments.run_id,
+        campaign=arguments.campaign,
+        comparison=arguments.comparison,
+    )
     records = asyncio.run(run_all([request], data, view_console()))
     _show(arguments, data, records)
     return OUTCOMES[records[0].outcome or "broken"]
@@ -139,6 +149,7 @@ def _request(arguments: argparse.Namespace, scenario: Scenario) -> Request:
         destination_binary=arguments.destination_qemu,
         kernel=arguments.kernel,
         warm_start=arguments.warm_start,
+        settle=value_from(Settle, arguments),
         sampling=value_from(Sampling, arguments),
     )
 

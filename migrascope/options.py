@@ -11,6 +11,7 @@ from typing import Any, NoReturn, TypeVar
 from driver.datadir import DataDir
 from driver.hardware import Hardware
 from driver.scenario import STRATEGIES, Scenario, strategy_fields
+from driver.settle import Settle
 from driver.watch import Sampling
 from workload.errors import BadValueError
 from workload.settings import Workload
@@ -70,7 +71,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--warm-start", action="store_true", help="boot and settle once, then restore the saved guest for each run"
     )
-    for kind in (Hardware, Workload, Scenario, Sampling):
+    for kind in (Hardware, Workload, Scenario, Settle, Sampling):
         add_value_options(parser, kind)
 
 

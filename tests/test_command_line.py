@@ -29,6 +29,8 @@ BAD = {
     "run --accel xen": "hardware.accelerator='xen': want one of auto, kvm, tcg",
     "run --kernel /nonexistent": "kernel /nonexistent: cannot be read",
     "run --kernel /etc/passwd": "not a kernel image",
+    "run --settle-seconds 0": "settle.settle_seconds=0.0: want 0.1 to 600 s",
+    "run --run-id ../../etc": "run id '../../etc': want the form of 2",
     "run --qemu /bin/ls": "/bin/ls is not QEMU",
     "show nothing": "run 'nothing': no such run",
     "exporter --port 99999": "--port 99999: want 0 (any free one) to 65535",

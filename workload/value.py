@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def setting(default: Any, **facts: Any) -> Any:
 
 def settings_of(kind: type[Any]) -> dict[str, tuple[type[Any], Any, Setting]]:
     """Map each field name of a value class to (its plain type, its default, its `Setting`)."""
-    hints = typing.get_type_hints(kind)
+    hints = _hints(typing.cast("Any", kind))
     return {
         field.name: (_plain(hints[field.name]), field.default, field.metadata["setting"])
         for field in dataclasses.fields(kind)
@@ -51,20 +52,27 @@ def check_settings(value: Any) -> None:
     Raises:
         BadValueError: naming class, field, the value found and what was wanted.
     """
-    subject = type(value).__name__.lower()
-    for name, (kind, _, facts) in settings_of(type(value)).items():
-        found = getattr(value, name)
-        where = f"{subject}.{name}={found!r}" if isinstance(found, str) else f"{subject}.{name}={found}"
-        if found is None and _optional(type(value), name):
-            continue
-        if isinstance(found, bool) is not (kind is bool) or not isinstance(
-            found, (int, float) if kind is float else kind
-        ):
-            raise BadValueError(f"{where}: want {_described(kind)}")
-        if facts.choices and found not in facts.choices:
-            raise BadValueError(f"{where}: want one of {', '.join(facts.choices)}")
-        if kind in (int, float) and not _within(found, facts):
-            raise BadValueError(f"{where}: want {bounds(facts)}")
+    for name in settings_of(type(value)):
+        check_field(type(value), name, getattr(value, name))
+
+
+def check_field(owner: type[Any], name: str, found: Any) -> None:
+    """Check what one field of a value class is to hold, by itself.
+
+    Raises:
+        BadValueError: naming class, field, the value found and what was wanted.
+    """
+    kind, _, facts = settings_of(owner)[name]
+    subject = owner.__name__.lower()
+    where = f"{subject}.{name}={found!r}" if isinstance(found, str) else f"{subject}.{name}={found}"
+    if found is None and _optional(owner, name):
+        return
+    if isinstance(found, bool) is not (kind is bool) or not isinstance(found, (int, float) if kind is float else kind):
+        raise BadValueError(f"{where}: want {_described(kind)}")
+    if facts.choices and found not in facts.choices:
+        raise BadValueError(f"{where}: want one of {', '.join(facts.choices)}")
+    if kind in (int, float) and not _within(found, facts):
+        raise BadValueError(f"{where}: want {bounds(facts)}")
 
 
 def bounds(facts: Setting) -> str:
@@ -106,8 +114,13 @@ def _described(kind: type[Any]) -> str:
     return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}.get(kind, kind.__name__)
 
 
+@functools.cache
+def _hints(kind: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
 def _optional(kind: type[Any], name: str) -> bool:
-    return type(None) in typing.get_args(typing.get_type_hints(kind)[name])
+    return type(None) in typing.get_args(_hints(typing.cast("Any", kind))[name])
 
 
 def _plain(hint: Any) -> type[Any]:
