@@ -5,18 +5,23 @@ SHELL := /bin/bash
 BIN := .venv/bin
 DEMO := $(BIN)/migrascope compare demo --accel tcg
 # Everything that tests start beside the installed QEMU, unpacked into the cache.
-TOOLS := prometheus victoria-metrics qemu-10 chromium
+TOOLS := prometheus alertmanager victoria-metrics influxdb qemu-10 chromium
 # On Debian 12 every tool can be had, so there a test whose tool is missing fails; elsewhere it is skipped, with the reason.
 REQUIRE_ALL := $(shell grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && echo 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench setup setup-test lock clean
+.PHONY: help demo stack test lint bench setup setup-test lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 demo: setup ## set up, then three real migrations, live metrics, a report and a history
 	$(DEMO)
+	@echo "Watch the next one live in Prometheus: make stack, then make demo again" >&2
+
+stack: setup ## Prometheus, Alertmanager and (where installed) Grafana on this host; `migrascope stack down` ends them
+	@deploy/setup/unpack.sh prometheus alertmanager victoria-metrics
+	$(BIN)/migrascope stack up
 
 test: setup-test lint ## set up, then every check: lint, types, layers, tests with real QEMUs and servers
 	MIGRASCOPE_REQUIRE_ALL=$(REQUIRE_ALL) $(BIN)/pytest -rfEs

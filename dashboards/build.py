@@ -7,6 +7,7 @@ from pathlib import Path
 
 from grafanalib.core import Dashboard
 
+from dashboards import stack_config
 from dashboards.live import live_run
 from dashboards.metrics_page import metrics_page
 from dashboards.normalise import text
@@ -26,7 +27,8 @@ def build(directory: Path) -> list[Path]:
 
 def committed() -> dict[str, str]:
     """Return what the tree holds of generated files: path below its root, text."""
-    return {str(FOLDER / name): rules for name, rules in rule_files().items()} | {"docs/metrics.md": metrics_page()}
+    rules = {str(FOLDER / name): text for name, text in rule_files().items()}
+    return rules | stack_config.committed() | {"docs/metrics.md": metrics_page()}
 
 
 def regenerate(root: Path) -> list[Path]:

@@ -99,6 +99,17 @@ def findings_table(findings: Sequence[Finding]) -> RenderableType:
     return table
 
 
+def servers_table(servers: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """What `stack` says of its servers: each row holds server, state, url and pid."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    meanings = {"up": "good", "down": "bad"}
+    for each in servers:
+        meaning = meanings.get(each["state"], "undecided")
+        sign = Text(f"{OUTCOME_SIGNS[meaning]} {each['state']}", style=TERMINAL_STYLES[meaning])
+        table.add_row(sign, each["server"], each["url"], f"pid {each['pid']}")
+    return table
+
+
 def comparisons_table(comparisons: Sequence[Comparison]) -> RenderableType:
     """What `list` shows of the named comparisons."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False)

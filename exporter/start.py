@@ -8,6 +8,7 @@ import os
 import sys
 
 from driver.datadir import DataDir
+from driver.detached import start_detached
 from driver.watch import ExporterClient, find_exporter
 from workload.errors import BrokenError, MigrascopeError
 
@@ -56,21 +57,10 @@ async def _answering(data: DataDir) -> ExporterClient | None:
 
 
 def _spawn(data: DataDir) -> int:
-    """Start the exporter so that it outlives us and no signal to our terminal's group reaches it."""
+    """Start the exporter so that it outlives us."""
     linger = os.environ.get(LINGER_VARIABLE, f"{LINGER_SECONDS:g}")
     arguments = ["--data-dir", str(data.path), "--port", "0", "--linger", linger]
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-    return os.posix_spawn(
-        sys.executable,
-        [sys.executable, "-m", "exporter.server", *arguments],
-        os.environ,
-        file_actions=[
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_OPEN, 1, str(data.exporter_log), flags, 0o600),
-            (os.POSIX_SPAWN_DUP2, 1, 2),
-        ],
-        setsid=True,
-    )
+    return start_detached([sys.executable, "-m", "exporter.server", *arguments], data.exporter_log)
 
 
 def _reap(pid: int) -> bool:

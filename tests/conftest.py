@@ -66,6 +66,21 @@ def victoria_metrics_binary(cache: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def alertmanager_binary(cache: Path) -> Path:
+    return _cached(cache, "alertmanager")
+
+
+@pytest.fixture(scope="session")
+def amtool(cache: Path) -> Path:
+    return _cached(cache, "amtool")
+
+
+@pytest.fixture(scope="session")
+def influxd_binary(cache: Path) -> Path:
+    return _cached(cache, "influxd")
+
+
+@pytest.fixture(scope="session")
 def chromium_binary(cache: Path) -> Path:
     """Chromium's headless shell; as root it wants --no-sandbox."""
     return _cached(cache, "chromium")

@@ -116,6 +116,12 @@ write_program() {
       chromium)
         write_fonts "$root"
         echo "export FONTCONFIG_FILE='$root/fonts.conf'" ;;
+      alertmanager) # Debian's reads its templates at a fixed place: it is shown them there, in a mount namespace of its own
+        # shellcheck disable=SC2016 # expanded by the script that is written
+        echo 'user=; [ "$(id -u)" = 0 ] || user="--user --map-root-user"' \
+          && echo "[ -e /usr/share/prometheus/alertmanager/default.tmpl ] || exec unshare --mount \$user --propagation private" \
+            "sh -c 'mount -t overlay overlay -o lowerdir=\"\$0\":/usr/share /usr/share && exec \"\$@\"'" \
+            "'$root/usr/share' '$root/$path' \"\$@\"" ;;
     esac
     echo "exec '$root/$path' ${extra[*]} \"\$@\""
   } >"$cache/bin/$name.new"
