@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exporter.catalogue import CATALOGUE, RUN_LABELS, Metric
+from exporter.catalogue import CATALOGUE
 from exporter.measurements import MEASUREMENTS, RUN_TAGS
+from exporter.metric import RUN_LABELS, Metric
 
 CHAPTERS = {
-    "The run": ("run", "event"),
+    "The run": ("run", "event", "summary"),
     "The guest": ("guest_xor", "guest_tick"),
     "The QEMU processes": ("qemu_cpu", "qemu_memory"),
     "The migration": ("migration",),
     "The verdict": ("verdict",),
+    "Campaigns": ("campaign",),
+    "The host": ("host",),
     "The exporter itself": ("exporter",),
 }
 """The page's chapters with the measurements whose metrics stand there."""

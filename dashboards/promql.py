@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from exporter.catalogue import BY_NAME, Metric
+from exporter.catalogue import BY_NAME
+from exporter.metric import Metric
 
 JOB = "migrascope"
 """The one job that every rule selects and every dashboard starts with: what is scraped and received counts once."""

@@ -6,7 +6,7 @@ The names and units of the reply are those of QEMU's qapi/migration.json (Migrat
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,32 @@ FIELDS: dict[str, tuple[str, float]] = {
 }
 """Where a number stands in the reply -> (its name here, the factor to base units)."""
 
+LISTS: dict[str, tuple[str, float]] = {
+    "postcopy-vcpu-blocktime": ("vcpu{}_blocktime_seconds", MILLI),
+    "postcopy-vcpu-latency": ("vcpu{}_latency_seconds", NANO),
+    "postcopy-latency-dist": ("postcopy_latency_bucket{}", 1),
+}
+"""Lists of numbers in the reply: each element has a name of its own, its index in place of the braces.
+
+The Nth element of postcopy-latency-dist counts the faults that took [2^N, 2^(N+1)) microseconds (QEMU 10.1 and later;
+like the latencies it is told by the destination, and only with the capability postcopy-blocktime).
+"""
+
+WORDS = frozenset({"status", "error-desc", "blocked-reasons", "socket-address"})
+"""Places that hold no number."""
+
+UNFILLED = frozenset(
+    f"disk.{place.removeprefix('ram.')}" for place in FIELDS
+    if place.startswith("ram.") and place.removeprefix("ram.") not in ("transferred", "remaining", "total")
+)  # fmt: skip
+"""Places that QEMU leaves at 0, since disks share RAM's struct (migration/migration.c, populate_disk_info)."""
+
+LONGEST_LIST = 1024
+"""vCPUs of the largest guests; what a list holds beyond is dropped."""
+
+TOO_LARGE = float(1 << 63)
+"""QMP's int ends here: a larger number is a counter that fell below 0, or no measurement at all."""
+
 ACTIVE = frozenset(
     {"setup", "active", "pre-switchover", "device", "postcopy-active", "postcopy-paused", "postcopy-recover-setup",
      "postcopy-recover", "wait-unplug", "cancelling"}
@@ -74,45 +100,44 @@ ENDED = frozenset({"completed", "failed", "cancelled"})
 class Progress:
     """One reply to query-migrate: `status` (None before any migration) and its numbers in base units.
 
-    `fields` maps this project's names to numbers; `unmapped` lists those of them that `FIELDS` does not know and that
-    were named after their place in the reply; `dropped` lists places whose number could not be believed
-    (negative, infinite, not a number).
+    `fields` maps this project's names to numbers; `unmapped` lists those of them that neither `FIELDS` nor `LISTS`
+    knows and that are named after their place in the reply, in QEMU's units; `dropped` maps places whose value could
+    not be believed to the reason: `type`, `negative`, `not_finite`, `too_large`.
     """
 
     status: str | None
     fields: Mapping[str, float]
     error: str | None = None
     unmapped: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = ()
-    vcpu_blocktime_seconds: tuple[float, ...] = field(default=())
+    dropped: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, reply: Mapping[str, Any]) -> Progress:
         """Read a reply of QEMU 7.2 or later; no reply whatever makes this raise."""
         fields: dict[str, float] = {}
         unmapped: list[str] = []
-        dropped: list[str] = []
-        for place, number in _numbers(reply, ""):
-            name, factor = FIELDS.get(place) or (place.replace(".", "_").replace("-", "_"), 1.0)
-            if not math.isfinite(number) or number < 0:
-                dropped.append(place)
-                continue
-            fields[name] = number * factor
-            if place not in FIELDS:
-                unmapped.append(name)
+        dropped: dict[str, str] = {}
+        for place, value in _values(reply, ""):
+            name, factor = _named(place)
+            number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
+            if number is None:
+                if place in FIELDS or _list_of(place):
+                    dropped[place] = "type"
+            elif reason := _unbelievable(number):
+                dropped[place] = reason
+            elif number or place not in UNFILLED:
+                fields[name] = number * factor
+                if place not in FIELDS and not _list_of(place):
+                    unmapped.append(name)
         status, error = reply.get("status"), reply.get("error-desc")
-        blocktimes = reply.get("postcopy-vcpu-blocktime")
+        if status is not None and not isinstance(status, str):
+            dropped["status"] = "type"
         return cls(
             status=status if isinstance(status, str) else None,
             fields=fields,
             error=error if isinstance(error, str) else None,
             unmapped=tuple(unmapped),
-            dropped=tuple(dropped),
-            vcpu_blocktime_seconds=tuple(
-                value * MILLI for value in blocktimes if isinstance(value, int) and not isinstance(value, bool)
-            )
-            if isinstance(blocktimes, list)
-            else (),
+            dropped=dropped,
         )
 
     @property
@@ -158,17 +183,46 @@ class Progress:
         return sum(self.fields.get(name, 0.0) for name in names)
 
 
-def _numbers(reply: Mapping[str, Any], above: str) -> list[tuple[str, float]]:
-    """List every number of a reply with its place in dots; booleans, words and lists are no numbers."""
-    found: list[tuple[str, float]] = []
+def _values(reply: Mapping[str, Any], above: str) -> Iterator[tuple[str, object]]:
+    """Yield every value of a reply, but words and what is nested in lists, with its place in dots: `ram.remaining`.
+
+    The Nth element of a list has the place `LIST.N`.
+    """
     for key, value in reply.items():
-        if isinstance(value, bool):
+        place = f"{above}{key}"
+        if place in WORDS:
             continue
-        if isinstance(value, int | float):
-            try:
-                found.append((f"{above}{key}", float(value)))
-            except OverflowError:
-                found.append((f"{above}{key}", math.inf))
-        elif isinstance(value, Mapping):
-            found += _numbers(value, f"{above}{key}.")
-    return found
+        if isinstance(value, Mapping) and place not in FIELDS and place not in LISTS:
+            yield from _values(value, f"{place}.")
+        elif isinstance(value, list) and place not in FIELDS:
+            for index, element in enumerate(value[:LONGEST_LIST]):
+                yield f"{place}.{index}", element
+        else:
+            yield place, value
+
+
+def _list_of(place: str) -> tuple[str, str] | None:
+    """The list of `LISTS` that a place is an element of (or stands for), and its index."""
+    whole, _, index = place.rpartition(".")
+    if whole in LISTS:
+        return whole, index
+    return (place, "") if place in LISTS else None
+
+
+def _named(place: str) -> tuple[str, float]:
+    """This project's name for a place, and the factor to base units."""
+    if place in FIELDS:
+        return FIELDS[place]
+    if found := _list_of(place):
+        form, factor = LISTS[found[0]]
+        return form.format(found[1]), factor
+    return place.replace(".", "_").replace("-", "_"), 1.0
+
+
+def _unbelievable(number: float) -> str | None:
+    """Why a number cannot be a measurement."""
+    if isinstance(number, float) and not math.isfinite(number):
+        return "not_finite"
+    if number < 0:
+        return "negative"
+    return "too_large" if number >= TOO_LARGE else None

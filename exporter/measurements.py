@@ -26,7 +26,7 @@ MEASUREMENTS: dict[str, Measurement] = {
     "migration": Measurement(tags=("role",), fields=None, words=("status",)),
     # role: source, destination (QMP events), driver (marks: name is phase.NAME, action.NAME, outcome.NAME), exporter
     "event": Measurement(tags=("role", "name"), fields=("count", "iteration"), words=("detail",)),
-    # truth values are 0.0 and 1.0
+    # truth values are 0.0 and 1.0; what cannot be told at a boundary is absent (docs/convergence.md has the formulas)
     "verdict": Measurement(
         tags=(),
         fields=(
@@ -36,7 +36,26 @@ MEASUREMENTS: dict[str, Measurement] = {
             "stalled",
             "not_converging",
             "limit_reached",
+            "threshold_bytes",
+            "iteration_seconds",
+            "iteration_sent_bytes",
+            "iteration_dirtied_bytes",
+            "dirtied_ratio",
+            "eta_seconds",
+            "eta_low_seconds",
+            "eta_high_seconds",
+            "completion_timestamp_seconds",
+            "expected_blackout_seconds",
+            "transfer_ratio",
+            "first_throttle_seconds",
+            "throttle_overshoot_ratio",
+            "post_copy_risk_seconds",
+            "downtime_sync_seconds",
+            "downtime_last_pass_seconds",
+            "downtime_device_state_seconds",
+            "downtime_resume_seconds",
         ),
+        words=("bottleneck", "step_to_come"),
     ),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from dataclasses import dataclass, field
 
-from exporter.catalogue import LATENESS_BUCKETS
+from exporter.metrics.own import LATENESS_BUCKETS
 
 
 @dataclass(kw_only=True)
@@ -28,6 +28,14 @@ class Figures:
             self.values.pop(labels, None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """Observations in each bucket (the last one: above all bounds), and their sum."""
+
+    counts: tuple[float, ...]
+    sum: float
+
+
 @dataclass(kw_only=True)
 class Distribution:
     """A histogram by label values: observations at most each bound, then all of them, then their sum."""
@@ -42,6 +50,10 @@ class Distribution:
         counts[bisect.bisect_left(self.bounds, value)] += 1
         self.sums[labels] = self.sums.get(labels, 0.0) + value
 
+    def at(self, labels: tuple[str, ...]) -> Histogram:
+        """The histogram of these labels as it stands."""
+        return Histogram(counts=tuple(self.counts[labels]), sum=self.sums[labels])
+
 
 def _zero() -> Figures:
     return Figures(values={(): 0.0})
@@ -52,21 +64,33 @@ class SelfMetrics:
     """The exporter's own figures; the comment on each gives its labels."""
 
     info: Figures = field(default_factory=Figures)  # version
+    own_cpu_seconds: Figures = field(default_factory=Figures)
+    own_resident: Figures = field(default_factory=Figures)
+    own_files: Figures = field(default_factory=Figures)
+    own_start: Figures = field(default_factory=Figures)
     attached_runs: Figures = field(default_factory=_zero)
     runs: Figures = field(default_factory=_zero)
     runs_failed: Figures = field(default_factory=_zero)
+    runs_not_converged: Figures = field(default_factory=_zero)
     source_up: Figures = field(default_factory=Figures)  # vm, role, source
     source_errors: Figures = field(default_factory=Figures)  # source
     collections: Figures = field(default_factory=Figures)  # source
     collection_seconds: Figures = field(default_factory=Figures)  # source
     samples: Figures = field(default_factory=Figures)  # measurement
     dropped_lines: Figures = field(default_factory=Figures)  # role
+    unmapped: Figures = field(default_factory=_zero)
+    dropped_values: Figures = field(default_factory=Figures)  # reason
     skipped: Figures = field(default_factory=Figures)  # source
     lateness: Distribution = field(default_factory=lambda: Distribution(bounds=LATENESS_BUCKETS))  # source
     journal_bytes: Figures = field(default_factory=_zero)
     journal_errors: Figures = field(default_factory=_zero)
     journal_lost_samples: Figures = field(default_factory=_zero)
     scrape_errors: Figures = field(default_factory=Figures)  # part
+    scrapes: Figures = field(default_factory=_zero)
+    scrape_seconds: Figures = field(default_factory=_zero)
+    scrape_gap: Figures = field(default_factory=Figures)
+    linger: Figures = field(default_factory=Figures)
+    http_refused: Figures = field(default_factory=_zero)
     mirror_up: Figures = field(default_factory=Figures)  # mirror
     mirror_lag: Figures = field(default_factory=Figures)  # mirror
     mirror_waiting_bytes: Figures = field(default_factory=Figures)  # mirror

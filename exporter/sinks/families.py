@@ -12,9 +12,9 @@ from prometheus_client.core import (
     StateSetMetricFamily,
 )
 
-from exporter.catalogue import Metric
-from exporter.selfmetrics import Distribution
-from exporter.sinks.series import LABELS
+from exporter.metric import Metric
+from exporter.selfmetrics import Histogram
+from exporter.sinks.mapping import LABELS
 
 Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily | InfoMetricFamily | StateSetMetricFamily
 
@@ -36,8 +36,8 @@ def family(metric: Metric) -> Family:
             raise ValueError(f"metric {metric.name}: kind {metric.kind!r} is not known")
 
 
-def add(shown: Family, metric: Metric, labels: LABELS, value: float | str | Distribution) -> None:
-    """Add one series (all series of one state set) to a family.
+def add(shown: Family, metric: Metric, labels: LABELS, value: float | str | Histogram) -> None:
+    """Add one series (all series of one state set, whose value joins the states that hold with `+`) to a family.
 
     Raises:
         ValueError: the label values are more or fewer than the labels, or the value does not fit the family.
@@ -47,13 +47,14 @@ def add(shown: Family, metric: Metric, labels: LABELS, value: float | str | Dist
         case ((CounterMetricFamily() | GaugeMetricFamily()), float()):
             shown.add_metric(labels, value)
         case StateSetMetricFamily(), str():
-            known = metric.states if value in metric.states else (*metric.states, value)
-            shown.add_metric(labels, {state: state == value for state in known})
+            held = value.split("+")
+            known = dict.fromkeys((*metric.states, *held))
+            shown.add_metric(labels, {state: state in held for state in known})
         case InfoMetricFamily(), float():
             shown.add_metric(labels, {name: named[name] for name in metric.labels})
-        case HistogramMetricFamily(), Distribution():
-            totals = list(accumulate(value.counts[labels]))
-            bounds = [*(f"{bound:g}" for bound in value.bounds), "+Inf"]
-            shown.add_metric(labels, list(zip(bounds, totals, strict=True)), value.sums[labels])
+        case HistogramMetricFamily(), Histogram():
+            totals = list(accumulate(value.counts))
+            bounds = [*(f"{bound:g}" for bound in metric.buckets), "+Inf"]
+            shown.add_metric(labels, list(zip(bounds, totals, strict=True)), value.sum)
         case _:
             raise ValueError(f"metric {metric.name}: a {metric.kind} cannot take {value!r}")

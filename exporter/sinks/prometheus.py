@@ -106,7 +106,7 @@ class PrometheusSink(Collector):
             figures = getattr(self._own, metric.field)
             if isinstance(figures, Distribution):
                 for labels in sorted(dict(figures.counts)):
-                    add(families[metric.name], metric, labels, figures)
+                    add(families[metric.name], metric, labels, figures.at(labels))
             else:
                 for labels, value in sorted(dict(figures.values).items()):
                     add(families[metric.name], metric, labels, value)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from driver.record import RunRecord
-from exporter.catalogue import BY_NAME, CATALOGUE, Metric
+from exporter.catalogue import BY_NAME, CATALOGUE
 from exporter.journal import Header
+from exporter.metric import Metric
 from exporter.sample import Sample
+from exporter.sinks.mapping import LABELS, PLAN, Value, series_of
 
-PLAN: dict[str, tuple[Metric, ...]] = {
-    measurement: tuple(metric for metric in CATALOGUE if metric.measurement == measurement)
-    for measurement in {metric.measurement for metric in CATALOGUE} - {"exporter", "run"}
-}
-"""Measurement -> the metrics that its samples feed."""
-
-LATEST_ONLY = frozenset(name for name, metrics in PLAN.items() if not any(metric.tally for metric in metrics)) - {
-    "event"
-}
+LATEST_ONLY = frozenset(name for name, metrics in PLAN.items() if not any(metric.tally for metric in metrics))
 """Measurements of which only a series' last sample matters: at 100 Hz most samples of a batch need not be looked at."""
 
-LABELS = tuple[str, ...]
+GIB = 1 << 30
+NANO = 1e-9
+BASELINE_PHASE = "settle"
+
+MOST_UNMAPPED = 32
+"""So many numbers that nobody mapped are shown of one run; they are all counted and recorded."""
+
+_OPEN = {
+    name: frozenset(metric.name for metric in metrics if metric.pattern or metric.field == "*")
+    for name, metrics in PLAN.items()
+}
 
 
 class RunSeries:
@@ -32,7 +36,9 @@ class RunSeries:
         self.outcome: str | None = None
         self.until: float | None = None
         self._run_labels = (header.vm, header.scenario, header.campaign or "")
-        self._values: dict[str, dict[LABELS, float | str]] = {}
+        self._values: dict[str, dict[LABELS, Value]] = {}
+        self._phase: tuple[str, int] | None = None
+        self._settled: dict[str, tuple[float, float]] = {}
         self._describe(header, record)
 
     def take_all(self, samples: Sequence[Sample]) -> None:
@@ -49,18 +55,31 @@ class RunSeries:
     def take(self, sample: Sample) -> None:
         """Take one sample into every metric that it feeds; a field that is absent now takes its gauge away."""
         if sample.measurement == "event" and sample.tags["role"] == "driver":
-            kind, _, name = sample.tags["name"].partition(".")
-            if kind == "phase":
-                self._values["migrascope_run_phase"] = {(): name}
-            elif kind == "outcome":
-                self.outcome = name
-        for metric in PLAN.get(sample.measurement, ()):
-            if (metric.only and sample.tags.get(metric.only[0]) != metric.only[1]) or (
-                metric.omit and sample.tags.get(metric.omit[0]) == metric.omit[1]
-            ):
+            self._marked(sample.tags["name"], sample.time_ns)
+        elif sample.measurement == "guest_xor" and self._phase and self._phase[0] == BASELINE_PHASE:
+            self._settle(sample)
+        seen: set[tuple[str, LABELS]] = set()
+        for metric, labels, value in series_of(sample):
+            self._store(metric, labels, value)
+            seen.add((metric.name, labels))
+        for name in _OPEN.get(sample.measurement, ()):
+            self._drop_unseen(name, sample, seen)
+
+    def conclude(self, figures: Mapping[str, object]) -> None:
+        """Take the figures of the run's summary, once it is stored."""
+        for metric in CATALOGUE:
+            if metric.measurement != "summary":
                 continue
-            labels = tuple([sample.tags.get(label, "") for label in metric.labels])
-            self._store(metric, labels, _value(metric, sample))
+            found: dict[LABELS, object]
+            if metric.pattern:
+                found = {(match[1],): value for name, value in figures.items()
+                         if (match := metric.pattern.fullmatch(name))}  # fmt: skip
+            elif isinstance(nested := figures.get(metric.field), Mapping):
+                found = {(role, kind): value for role, kinds in nested.items() for kind, value in kinds.items()}
+            else:
+                found = {(): figures.get(metric.field)}
+            for labels, value in found.items():
+                self._store(metric, labels, float(value) if isinstance(value, int | float) else None)
 
     def end(self, until: float) -> None:
         """End the run: what tells of its state goes at once, the rest stays until that moment."""
@@ -68,14 +87,14 @@ class RunSeries:
         for name in [name for name in self._values if BY_NAME[name].passing]:
             del self._values[name]
 
-    def rows(self) -> Iterator[tuple[Metric, LABELS, float | str]]:
-        """Yield each series: metric, label values in the order of `all_labels`, number (a state set: its state)."""
+    def rows(self) -> Iterator[tuple[Metric, LABELS, Value]]:
+        """Yield each series: metric, label values in the order of `all_labels`, value (a state set: its state)."""
         for name, values in self._values.items():
             for labels, value in values.items():
                 yield BY_NAME[name], self._run_labels + labels, value
 
     def _describe(self, header: Header, record: RunRecord) -> None:
-        """Store what is known before the first sample; counters of the guest start at 0, or increase() misses them."""
+        """Store what is known before the first sample; counters start at 0, or increase() misses what comes first."""
         scenario = record.scenario
         facts = (
             header.run, header.host, scenario.strategy if scenario else "", scenario.transport if scenario else "",
@@ -84,35 +103,60 @@ class RunSeries:
         )  # fmt: skip
         self._values["migrascope_run_info"] = {facts: 1.0}
         if scenario:
-            self._values["migrascope_run_downtime_limit_seconds"] = {(): scenario.downtime_limit_seconds}
+            self._set("migrascope_run_downtime_limit_seconds", scenario.downtime_limit_seconds)
             bandwidth = float(scenario.bandwidth_bytes_per_second)
-            self._values["migrascope_run_bandwidth_limit_bytes_per_second"] = {(): bandwidth}
-        for metric in PLAN["guest_xor"] + PLAN["guest_tick"]:
-            if metric.tally:
-                vcpus = [(str(n),) for n in range(record.hardware.vcpus if record.hardware else 0)]
-                self._values[metric.name] = dict.fromkeys(vcpus if metric.labels else [()], 0.0)
+            self._set("migrascope_run_bandwidth_limit_bytes_per_second", bandwidth)
+            self._set("migrascope_run_max_iterations", float(scenario.max_iterations))
+            self._set("migrascope_run_max_time_seconds", float(scenario.max_time_seconds))
+        vcpus = [(str(number),) for number in range(record.hardware.vcpus if record.hardware else 0)]
+        for metrics in PLAN.values():
+            for metric in metrics:
+                if metric.kind == "counter" and (zero := vcpus if metric.labels == ("vcpu",) else metric.zero):
+                    self._values[metric.name] = dict.fromkeys(zero, 0.0)
 
-    def _store(self, metric: Metric, labels: LABELS, value: float | str | None) -> None:
+    def _marked(self, name: str, time_ns: int) -> None:
+        kind, _, word = name.partition(".")
+        if kind == "phase":
+            if self._phase:
+                before, began_ns = self._phase
+                self._set("migrascope_run_phase_seconds", (time_ns - began_ns) * NANO, before)
+            self._phase = word, time_ns
+            self._values["migrascope_run_phase"] = {(): word}
+            self._set("migrascope_run_phase_start_timestamp_seconds", time_ns * NANO, word)
+        elif kind == "outcome":
+            self.outcome = word
+            self._values["migrascope_run_outcome"] = {(): word}
+
+    def _settle(self, sample: Sample) -> None:
+        """Add one line of the settled guest to its vCPU's baseline."""
+        vcpu = sample.tags["vcpu"]
+        amount, seconds = self._settled.get(vcpu, (0.0, 0.0))
+        amount, seconds = amount + float(sample.fields["bytes"]), seconds + float(sample.fields["seconds"])
+        self._settled[vcpu] = amount, seconds
+        if amount:
+            self._set("migrascope_run_baseline_seconds_per_gib", seconds / amount * GIB, vcpu)
+
+    def _set(self, name: str, value: float, *labels: str) -> None:
+        self._values.setdefault(name, {})[labels] = value
+
+    def _store(self, metric: Metric, labels: LABELS, value: Value | None) -> None:
         values = self._values.setdefault(metric.name, {})
         if value is None:
             if metric.kind != "counter":
                 values.pop(labels, None)
-        elif metric.tally:
-            values[labels] = float(values.get(labels, 0.0)) + float(value)
-        else:
+        elif metric.tally and isinstance(value, float):
+            before = values.get(labels, 0.0)
+            values[labels] = value + (before if isinstance(before, float) else 0.0)
+        elif metric.field != "*" or labels in values or len(values) < MOST_UNMAPPED:
             values[labels] = value
 
-
-def _value(metric: Metric, sample: Sample) -> float | str | None:
-    """The number or state that a sample holds for a metric; None where it is absent."""
-    if not metric.field:
-        return metric.factor
-    if metric.field == "time_ns":
-        return sample.time_ns * metric.factor
-    found = sample.fields.get(metric.field)
-    if found is None or isinstance(found, str):
-        return found
-    if metric.over is None:
-        return found * metric.factor
-    over = sample.fields.get(metric.over)
-    return found / float(over) * metric.factor if over else None
+    def _drop_unseen(self, name: str, sample: Sample, seen: set[tuple[str, LABELS]]) -> None:
+        """Take away the series of an open metric, of this sample's tags, that the sample no longer feeds."""
+        values = self._values.get(name)
+        if not values:
+            return
+        metric = BY_NAME[name]
+        tags = tuple(sample.tags[label] for label in metric.labels if label in sample.tags)
+        for labels in [found for found in values if found[: len(tags)] == tags and (name, found) not in seen]:
+            if metric.kind == "gauge":
+                del values[labels]

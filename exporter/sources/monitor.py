@@ -139,8 +139,10 @@ class MonitorSource:
         fields.update(progress.fields)
         if progress.status is not None:
             fields["status"] = progress.status
-        for index, seconds in enumerate(progress.vcpu_blocktime_seconds):
-            fields[f"vcpu{index}_blocktime_seconds"] = seconds
+        if progress.unmapped:
+            self._metrics.unmapped.add(amount=len(progress.unmapped))
+        for reason in progress.dropped.values():
+            self._metrics.dropped_values.add(reason)
         samples.append(Sample("migration", time_ns, fields, self._tags))
         samples += self._observer.progressed(time_ns, progress)
         return samples
