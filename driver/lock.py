@@ -1,4 +1,4 @@
-"""Locks that end with their process: one driver a host, and one owner a run directory."""
+"""Locks that end with their process: one driver a host, one owner a run directory, one exporter a data directory."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from driver.datadir import RunDir
 from workload.errors import BrokenError, MigrascopeError
 
 VARIABLE = "MIGRASCOPE_DRIVER_LOCK"
+
+_holding: ContextVar[bool] = ContextVar("driver_lock_held", default=False)
 
 
 def driver_lock_path() -> Path:
@@ -23,15 +26,28 @@ def driver_lock_path() -> Path:
 def driver_lock() -> Iterator[None]:
     """Hold the host's driver lock: two drivers would measure each other.
 
+    Whoever holds it may take it again within (by context: so do the tasks that it starts), so that a comparison holds
+    it from its first run to its last, and each of its runs need not know.
+
     Raises:
         MigrascopeError: another driver holds it.
+        BrokenError: the file cannot be opened.
     """
+    if _holding.get():
+        yield
+        return
     path = driver_lock_path()
-    with _held(path, 0o666) as taken:
+    with contextlib.ExitStack() as stack:
+        try:
+            taken = stack.enter_context(try_lock(path, 0o666))
+        except OSError as error:
+            raise BrokenError(f"lock {path}: {error.strerror}; {VARIABLE} names another place") from error
         if not taken:
             raise MigrascopeError(
                 f"driver: another migrascope is running migrations on this host (it holds {path}); wait for it to end"
             )
+        before = _holding.set(True)
+        stack.callback(_holding.reset, before)
         yield
 
 
@@ -41,25 +57,27 @@ def run_lock(run: RunDir) -> Iterator[None]:
 
     Raises:
         BrokenError: another process holds it.
+        OSError: the file cannot be made.
     """
-    with _held(run.lock, 0o600) as taken:
+    with try_lock(run.lock) as taken:
         if not taken:
             raise BrokenError(f"run {run.run}: another process holds {run.lock}")
         yield
 
 
 @contextlib.contextmanager
-def _held(path: Path, mode: int) -> Iterator[bool]:
-    """Try to lock a file, made where it is missing; yields whether that worked."""
+def try_lock(path: Path, mode: int = 0o600) -> Iterator[bool]:
+    """Try to lock a file, made where it is missing; yields whether that worked, and lets go at the end.
+
+    Raises:
+        OSError: the file can neither be made nor opened.
+    """
     try:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
-            with contextlib.suppress(PermissionError):
-                os.fchmod(handle, mode)
-        except PermissionError:  # another user's: a lock needs no more than reading (fs.protected_regular)
-            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        raise BrokenError(f"lock {path}: {error.strerror}; {VARIABLE} names another place") from error
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+        with contextlib.suppress(PermissionError):
+            os.fchmod(handle, mode)
+    except PermissionError:  # another user's: a lock needs no more than reading (fs.protected_regular)
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 
 from driver.datadir import RunDir
+from driver.lock import try_lock
 from driver.record import RunRecord, read_record, write_record
 
 
@@ -47,17 +46,8 @@ def driver_lives(run: RunDir) -> bool:
 @contextlib.contextmanager
 def _obtained(run: RunDir) -> Iterator[bool]:
     """Try to hold the run's lock; a run directory that came without its lock file has no driver here."""
-    try:
-        handle = os.open(run.lock, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    if not run.lock.exists():
         yield True
         return
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-    finally:
-        os.close(handle)
+    with try_lock(run.lock) as taken:
+        yield taken

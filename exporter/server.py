@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import gc
 import json
 import logging
@@ -23,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from driver.clock import BOOT_ID
 from driver.datadir import DataDir, runtime_dir, write_json
+from driver.lock import try_lock
 from driver.watch import LINE_LIMIT, ExporterInfo
 from exporter.desk import Desk
 from exporter.rates import wake_exactly
@@ -119,15 +119,10 @@ async def _until_idle(
 @contextlib.contextmanager
 def _only_one(data: DataDir) -> Iterator[None]:
     """Hold the data directory's exporter lock; it ends with this process, however that ends."""
-    handle = os.open(data.exporter_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MigrascopeError(f"data directory {data.path}: another exporter serves it ({data.exporter})") from None
+    with try_lock(data.exporter_lock) as taken:
+        if not taken:
+            raise MigrascopeError(f"data directory {data.path}: another exporter serves it ({data.exporter})")
         yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.asynccontextmanager

@@ -14,6 +14,7 @@ from dashboards.tables import outcome_table
 from driver.comparison import COMPARISONS, Plan, find_comparison
 from driver.datadir import DataDir
 from driver.hardware import Hardware
+from driver.lock import driver_lock
 from driver.pace import measure_pace
 from driver.record import OUTCOMES, RunRecord
 from driver.request import Request
@@ -81,8 +82,12 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
-    requests = asyncio.run(_planned(arguments))
-    records = asyncio.run(run_all(requests, data, view_console()))
+    named = _named_comparison(arguments.members)
+    requests = [] if named else [_request(arguments, scenario_from(arguments, word)) for word in arguments.members]
+    with driver_lock():
+        if named:
+            requests = asyncio.run(_planned(arguments, named))
+        records = asyncio.run(run_all(requests, data, view_console()))
     page = arguments.report or data.path / "reports" / f"{records[0].run}.html"
     report.write(data, [data.run(record.run) for record in records], page)
     _show(arguments, data, records, page)
@@ -92,19 +97,25 @@ def _compare(arguments: argparse.Namespace) -> int:
     return OUTCOMES["broken"] if bad else 0
 
 
-async def _planned(arguments: argparse.Namespace) -> list[Request]:
-    """Turn the members of `compare` into requests; a named comparison measures its guest first."""
-    members: Sequence[str] = arguments.members
-    named = [word for word in members if word in COMPARISONS]
+def _named_comparison(members: Sequence[str]) -> str | None:
+    """Check the members of `compare`; the named comparison that they are, or None where they are scenarios.
+
+    Raises:
+        BadValueError: an unknown name, or a named comparison among others.
+    """
+    named = next((word for word in members if word in COMPARISONS), None)
     if named and len(members) > 1:
-        raise BadValueError(f"compare: {named[0]!r} is a named comparison and stands alone")
+        raise BadValueError(f"compare: {named!r} is a named comparison and stands alone")
     for word in members:
         name = word.partition(":")[0]
         if not named and any(part not in STRATEGIES for part in name.split("+")):
             raise BadValueError(f"strategy or comparison {name!r} is not known{nearest(name, _known())}")
-    if not named:
-        return [_request(arguments, scenario_from(arguments, word)) for word in members]
-    comparison = find_comparison(named[0])
+    return named
+
+
+async def _planned(arguments: argparse.Namespace, named: str) -> list[Request]:
+    """Measure the guest of a named comparison and plan its runs by that."""
+    comparison = find_comparison(named)
     hardware = _over(arguments, comparison.hardware)
     workload = _over(arguments, comparison.workload)
     note(f"measuring how fast a guest dirties memory here, to plan the comparison {comparison.name!r}")

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextvars import copy_context
 from pathlib import Path
 
 import psutil
@@ -20,7 +21,7 @@ from driver.guest import Line, pace, steady_pace
 from driver.hardware import Hardware
 from driver.kit import check_fits, slow_path_kib
 from driver.ledger import Ending, Ledger
-from driver.lock import VARIABLE, driver_lock, run_lock
+from driver.lock import VARIABLE, driver_lock, run_lock, try_lock
 from driver.marks import read_marks
 from driver.qemu import Launch, command_line
 from driver.race import race
@@ -183,11 +184,31 @@ async def test_a_ledger_keeps_what_a_full_disk_refuses_and_writes_it_later(
 
 def test_a_second_driver_is_refused_with_the_lock_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
+    elsewhere = copy_context()
     refused = pytest.raises(MigrascopeError, match=r"another migrascope is running .*driver\.lock")
-    with driver_lock(), refused, driver_lock():
-        pass
+    with driver_lock(), refused:
+        elsewhere.run(driver_lock().__enter__)
     with driver_lock():
         pass
+
+
+def test_who_holds_the_drivers_lock_takes_it_again_for_each_run_and_lets_go_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
+
+    def free() -> bool:
+        with try_lock(tmp_path / "driver.lock") as taken:
+            return taken
+
+    async def a_run() -> None:
+        with driver_lock():
+            assert not free()
+
+    with driver_lock():
+        asyncio.run(a_run())
+        assert not free()
+    assert free()
 
 
 def test_only_who_obtains_a_runs_lock_closes_it_as_abandoned(tmp_path: Path) -> None:
