@@ -6,7 +6,7 @@ import contextlib
 import datetime as dt
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from workload.errors import MigrascopeError
 from workload.settings import Workload
 from workload.value import from_json, settings_of
 
-VERSION = 1
+VERSION = 2
 BUSY_SECONDS = 10.0
 
 RUNNING, DAMAGED = "running", "damaged"
@@ -43,8 +43,9 @@ FIGURES: dict[str, type] = {
 class RunRow:
     """One run in the index. `outcome` is one of the record's, or `running`, or `damaged` (then `reason` says why).
 
-    `started` is ISO 8601 in UTC; `seconds` the run's length up to its last known moment; `conditions` maps the names
-    of `CONDITIONS` (accelerator: the one that was used) and `figures` those of `FIGURES` to what is known of them.
+    `started` is ISO 8601 in UTC; `seconds` the run's length up to its last known moment; `phases` maps each phase to
+    its start on the run's clock (Unix nanoseconds); `conditions` maps the names of `CONDITIONS` (accelerator: the one
+    that was used) and `figures` those of `FIGURES` to what is known of them.
     """
 
     run: str
@@ -58,6 +59,7 @@ class RunRow:
     started: str | None = None
     started_ns: int | None = None
     seconds: float | None = None
+    phases: Mapping[str, int] = field(default_factory=dict)
     conditions: Mapping[str, float | str | None]
     figures: Mapping[str, float | None]
 
@@ -135,6 +137,7 @@ def row_of(record: RunRecord, summary: Summary | None) -> RunRow:
         started=_iso(record.clock.wall_ns),
         started_ns=record.clock.wall_ns,
         seconds=(max(moments) - record.clock.wall_ns) / 1e9 if moments else None,
+        phases={phase.name: phase.start_ns for phase in record.phases},
         conditions=conditions,
         figures=_figures(summary) if summary else {},
     )

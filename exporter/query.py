@@ -1,11 +1,12 @@
-"""SQL over the history: DuckDB in memory, read-only, with a view of all runs and one of each measurement."""
+"""SQL over the history: DuckDB in memory, read-only, over the runs that are meant."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -13,11 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from driver.datadir import DataDir
+from driver.marks import PHASES
 from exporter import history
 from exporter.compaction import measurements_of
-from exporter.index import CONDITIONS, FIGURES, RunRow
+from exporter.index import CONDITIONS, DAMAGED, FIGURES, RunRow
 from exporter.measurements import MEASUREMENTS
-from exporter.rows import NUMBER, declared_fields, tags_of
+from exporter.selection import EVERYTHING, Selection
+from exporter.views import MOMENTS, READY, measurement_view, quoted, ready_view, with_sources
 from workload.errors import BadValueError
 
 RUN_COLUMNS: dict[str, pa.DataType] = (
@@ -50,28 +53,72 @@ class Result:
     warnings: list[str]
 
 
-def execute(data: DataDir, sql: str) -> Result:
-    """Run one SELECT (or EXPLAIN) over the history.
+def execute(data: DataDir, sql: str, selection: Selection = EVERYTHING) -> Result:
+    """Run one SELECT (or EXPLAIN) over the runs that are meant; a view's name alone asks for all of its rows.
 
-    Views: `runs`, and one for each measurement over all runs' samples. Ended runs are stored first. A damaged file of
-    samples is left out and told in `warnings`. Nothing but the history can be read, and nothing written.
+    Views: `runs`, one for each measurement, and the ready ones of exporter.views. Ended runs are stored first. A
+    damaged file of samples is left out and told in `warnings`. Nothing but the history can be read, and nothing
+    written.
 
     Raises:
         BadValueError: the statement is none, several, wrong, or no SELECT; with the first line of DuckDB's message.
     """
-    statement = _statement(sql)
-    rows = history.runs(data)
-    files, warnings = _files(data)
-    warnings += [f"run {row.run}: is damaged and left out ({row.reason})" for row in rows if row.outcome == "damaged"]
-    while True:
-        try:
-            return _run(statement, data, rows, files, warnings)
-        except duckdb.Error as error:
-            damaged = {} if isinstance(error, _WRITERS_ERRORS) else _unreadable(files)
-            if not damaged:
-                raise BadValueError(f"query: {_first_line(error)}") from error
-            warnings += [_left_out(path, reason) for path, reason in damaged.items()]
-            files = {name: [path for path in paths if path not in damaged] for name, paths in files.items()}
+    with opened(data, sql, selection) as (answer, warnings):
+        columns = answer.description or []
+        return Result(
+            columns=[column[0] for column in columns],
+            types=[str(column[1]) for column in columns],
+            rows=answer.fetchall(),
+            warnings=warnings,
+        )
+
+
+@contextlib.contextmanager
+def opened(data: DataDir, sql: str, selection: Selection) -> Iterator[tuple[duckdb.DuckDBPyConnection, list[str]]]:
+    """Run a statement as `execute` does, and yield the connection with its rows still to be fetched, and the warnings.
+
+    Raises:
+        BadValueError: as `execute`.
+    """
+    statement = _statement(_whole_view(sql))
+    every = history.runs(data)
+    rows = selection.of(every)
+    words = with_sources(word.lower() for word in re.findall(r"\w+", statement.query))
+    files = _files(data, [row.run for row in rows], words)
+    warnings = [f"run {row.run}: is damaged and left out ({row.reason})" for row in rows if row.outcome == DAMAGED]
+    with contextlib.ExitStack() as stack:
+        while True:
+            try:
+                answer = stack.enter_context(_connected(data, rows, files, words)).execute(statement)
+                break
+            except duckdb.Error as error:
+                damaged = {} if isinstance(error, _WRITERS_ERRORS) else _unreadable(files)
+                if not damaged:
+                    raise BadValueError(f"query: {_first_line(error)}") from error
+                warnings += [_left_out(path, reason) for path, reason in damaged.items()]
+                files = {name: [path for path in paths if path not in damaged] for name, paths in files.items()}
+        yield answer, warnings
+
+
+def views(data: DataDir) -> Result:
+    """Every view: its name, what it is or of what kind, and its columns."""
+    told = {"runs": "one row a run: what it is, its conditions, its figures"}
+    told |= {name: words for name, (_, _, words) in READY.items()}
+    told |= dict.fromkeys(MEASUREMENTS, "every sample of this measurement")
+    with _connected(data, [], dict.fromkeys(MEASUREMENTS, ()), READY) as connection:
+        rows = [
+            (name, words, ", ".join(row[0] for row in connection.execute(f"DESCRIBE {name}").fetchall()))
+            for name, words in told.items()
+        ]
+    return Result(columns=["view", "is", "columns"], types=["VARCHAR"] * 3, rows=rows, warnings=[])
+
+
+def _whole_view(sql: str) -> str:
+    """A view's name alone stands for all its rows in the order of time."""
+    name = sql.strip()
+    if name == "runs":
+        return "SELECT * FROM runs ORDER BY run"
+    return f"SELECT * FROM {name} ORDER BY run, time_ns" if name in {*READY, *MEASUREMENTS} else sql  # noqa: S608 - known
 
 
 def _statement(sql: str) -> duckdb.Statement:
@@ -86,29 +133,28 @@ def _statement(sql: str) -> duckdb.Statement:
     return statements[0]
 
 
-def _run(
-    statement: duckdb.Statement, data: DataDir, rows: Sequence[RunRow], files: dict[str, list[str]], warnings: list[str]
-) -> Result:
+@contextlib.contextmanager
+def _connected(
+    data: DataDir, rows: Sequence[RunRow], files: Mapping[str, Sequence[str]], words: Collection[str]
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of its own with the views that are among the words; it can read the history and nothing else."""
     settings: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
     with duckdb.connect(":memory:", config=settings) as connection:
-        connection.register("runs", runs_table(rows))
+        connection.register("runs", runs_table(rows if "runs" in words else []))
+        connection.register(MOMENTS, _moments_table(rows))
         for name, paths in files.items():
-            connection.execute(_view(name, paths))
-        connection.execute(f"SET allowed_directories = [{_quoted(str(data.runs))}]")
+            connection.execute(measurement_view(name, paths))
+        for name in READY:
+            if name in words:
+                connection.execute(ready_view(name))
+        connection.execute(f"SET allowed_directories = [{quoted(str(data.runs))}]")
         connection.execute("SET python_enable_replacements = false")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
-        answer = connection.execute(statement)
-        columns = answer.description or []
-        return Result(
-            columns=[column[0] for column in columns],
-            types=[str(column[1]) for column in columns],
-            rows=answer.fetchall(),
-            warnings=warnings,
-        )
+        yield connection
 
 
 def runs_table(rows: Iterable[RunRow]) -> pa.Table:
@@ -125,62 +171,60 @@ def runs_table(rows: Iterable[RunRow]) -> pa.Table:
     return pa.Table.from_pylist(records, schema=pa.schema(list(RUN_COLUMNS.items())))
 
 
-def _files(data: DataDir) -> tuple[dict[str, list[str]], list[str]]:
-    """Every measurement with its files, the declared ones first; a file whose end is damaged is told and left out."""
+def _moments_table(rows: Iterable[RunRow]) -> pa.Table:
+    """When each run's phases began, for the columns `phase` and `migration_seconds`."""
+    kinds = {"run": pa.string(), "strategy": pa.string()} | {f"{phase}_ns": pa.int64() for phase in PHASES}
+    records: list[dict[str, str | int | None]] = [
+        {"run": row.run, "strategy": row.strategy, **{f"{phase}_ns": row.phases.get(phase) for phase in PHASES}}
+        for row in rows
+    ]
+    return pa.Table.from_pylist(records, schema=pa.schema(list(kinds.items())))
+
+
+def _files(data: DataDir, runs: Iterable[str], words: Collection[str]) -> dict[str, list[str]]:
+    """Every measurement with its files, the declared ones first; those that are not among the words have none.
+
+    Opening a file costs 0.1 ms: over 2,000 runs the six measurements that are not asked for would cost a second.
+    """
     files: dict[str, list[str]] = {name: [] for name in MEASUREMENTS}
-    warnings: list[str] = []
-    for run in data.all_runs():
+    for run in map(data.run, runs):
         for name in measurements_of(run):
-            path = run.samples / f"{name}.parquet"
-            if reason := _damage(path):
-                warnings.append(_left_out(str(path), reason))
-            else:
-                files.setdefault(name, []).append(str(path))
-    return files, warnings
+            paths = files.setdefault(name, [])
+            if name.lower() in words:
+                paths.append(f"{run.samples}/{name}.parquet")
+    return files
 
 
-def _damage(path: Path) -> str | None:
-    try:
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as error:
-        return _first_line(error)
-    return None
+def _unreadable(files: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Which files cannot be read, and why: DuckDB's message does not name them. Only where all ends are well, read all.
+
+    A file that ends well may still be damaged in its middle.
+    """
+    paths = [path for paths in files.values() for path in paths]
+    return _damaged(paths, _read_end) or _damaged(paths, _read_all)
 
 
-def _unreadable(files: dict[str, list[str]]) -> dict[str, str]:
-    """Which files cannot be read in full, and why: DuckDB's message does not name them."""
+def _damaged(paths: Iterable[str], read: Callable[[str], None]) -> dict[str, str]:
     damaged: dict[str, str] = {}
-    for path in (path for paths in files.values() for path in paths):
+    for path in paths:
         try:
-            with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                file.read()
+            read(path)
         except (OSError, pa.ArrowException) as error:
             damaged[path] = _first_line(error)
     return damaged
 
 
+def _read_end(path: str) -> None:
+    pq.read_metadata(path)
+
+
+def _read_all(path: str) -> None:
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        file.read()
+
+
 def _left_out(path: str, reason: str) -> str:
     return f"{path}: is damaged and left out ({reason[:120]})"
-
-
-def _view(name: str, paths: Sequence[str]) -> str:
-    """The declared columns, so that a view has them even where no file does, joined by name with those of the files."""
-    kinds = dict.fromkeys(tags_of(name), "VARCHAR")
-    kinds |= {field: "DOUBLE" if kind == NUMBER else "VARCHAR" for field, kind in declared_fields(name).items()}
-    columns = [f'NULL::{kind} AS "{column}"' for column, kind in ({"time_ns": "BIGINT"} | kinds).items()]
-    shape = f"SELECT {', '.join(columns)} WHERE false"
-    if paths:
-        names = ", ".join(map(_quoted, paths))
-        shape += f" UNION ALL BY NAME SELECT * FROM read_parquet([{names}], union_by_name=true)"  # noqa: S608 - quoted
-    return f"CREATE VIEW {_identifier(name)} AS {shape}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _first_line(error: BaseException) -> str:

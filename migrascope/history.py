@@ -8,26 +8,30 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from dashboards import report
 from dashboards.tables import query_table, run_tables, runs_table
 from driver.record import read_record
-from exporter import history, query
+from exporter import history
 from migrascope.command import Command
 from migrascope.options import add_common_options, data_dir, note
 from migrascope.output import print_json, print_table
+from migrascope.selection import add_selection_options, selection_from
 
 
 def _runs_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
+    add_selection_options(parser)
 
 
 def _runs(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
-    rows = history.runs(data)
+    every = history.runs(data)
+    rows = selection_from(arguments, data).of(every)
     if arguments.json:
         print_json([row.to_json() for row in rows])
     elif rows:
         print_table(runs_table(rows))
+    elif every:
+        note(f"none of the {len(every)} runs in {data.runs} is meant")
     else:
         note(f"no runs in {data.runs}; `migrascope compare demo` makes some")
     return 0
@@ -55,13 +59,19 @@ def _query_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
     parser.add_argument("--csv", action="store_true", help="print CSV on stdout")
     parser.add_argument(
-        "sql", metavar="SQL", help="DuckDB SQL over the views runs, guest_xor, guest_tick, qemu_cpu, qemu_memory, "
-        "migration, event, verdict"
-    )  # fmt: skip
+        "sql", nargs="?", metavar="SQL", help="a view's name, or DuckDB SQL over the views; without it they are listed"
+    )
+    add_selection_options(parser)
 
 
 def _query(arguments: argparse.Namespace) -> int:
-    result = query.execute(data_dir(arguments), arguments.sql)
+    from exporter import query  # noqa: PLC0415 - DuckDB would cost every other command 0.1 s
+
+    data = data_dir(arguments)
+    if arguments.sql is None:
+        result = query.views(data)
+    else:
+        result = query.execute(data, arguments.sql, selection_from(arguments, data))
     for warning in result.warnings:
         note(f"migrascope: {warning}")
     if arguments.json:
@@ -82,6 +92,8 @@ def _report_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from dashboards import report  # noqa: PLC0415 - Plotly would cost every other command 0.2 s
+
     data = data_dir(arguments)
     report.write(data, [data.find_run(word) for word in arguments.runs], arguments.output)
     note(f"report: {arguments.output}")

@@ -128,7 +128,10 @@ def test_a_statement_that_will_not_do_is_refused_in_one_line(data: DataDir, sql:
 
 def test_describe_and_explain_are_answered(data: DataDir) -> None:
     described = query.execute(data, "DESCRIBE guest_xor")
-    assert [row[:2] for row in described.rows][-3:] == [(name, "DOUBLE") for name in ("bytes", "seconds", "sequence")]
+    assert [row[:2] for row in described.rows][-6:] == [
+        *((name, "DOUBLE") for name in ("bytes", "seconds", "sequence")),
+        ("strategy", "VARCHAR"), ("phase", "VARCHAR"), ("migration_seconds", "DOUBLE"),
+    ]  # fmt: skip
     assert query.execute(data, "EXPLAIN SELECT * FROM runs").rows
 
 
