@@ -1,4 +1,4 @@
-"""One migration: negotiate with both QEMUs, start, steer at each iteration, and say how it ended."""
+"""One migration: start, steer at each iteration, and say how it ended."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from driver.convergence import Judge, Verdict
-from driver.doctor import userfaultfd_refusal
 from driver.ledger import Ending
 from driver.monitor import ANSWER_SECONDS, Commands, Event, RefusedError
 from driver.progress import Progress
 from driver.scenario import Scenario, step_to_come
-from driver.strategy import STRATEGIES
-from workload.errors import BrokenError, UnsupportedError
+from driver.schedule import CANCEL, IN_POST_COPY, PAUSE, POST_COPY, SECONDS, Step
+from driver.strategy import take_step
+from workload.errors import BrokenError
 
 POLL_SECONDS = 0.15
+SOON_SECONDS = 0.005
 CANCEL_SECONDS = 15.0
 RESUME_SECONDS = 15.0
 FINAL_SECONDS = 1.0
 POST_COPY_GRACE_SECONDS = 30.0
 """How much longer than `max_time_seconds` post-copy may take: it cannot be cancelled any more."""
 
-CAPABILITIES = ("events", "return-path")
-"""Always on: events steer; with the return path the source says `completed` only once the destination has it all."""
+PAUSED_SECONDS = 10.0
+"""How long the destination may take to notice that post-copy's link is lost, once the source has."""
 
 
 class Reporter(Protocol):
@@ -38,36 +39,6 @@ class Reporter(Protocol):
         """The driver did something."""
 
 
-async def negotiate(source: Commands, destination: Commands, scenario: Scenario) -> None:
-    """Have both QEMUs accept every capability and parameter, the destination first.
-
-    Raises:
-        UnsupportedError: one of them does not know or refuses one.
-    """
-    capabilities = [*CAPABILITIES]
-    parameters = {
-        "max-bandwidth": scenario.bandwidth_bytes_per_second,
-        "downtime-limit": scenario.downtime_limit_ms,
-    }
-    for name in scenario.strategies:
-        capabilities += STRATEGIES[name].capabilities(scenario)
-        parameters |= STRATEGIES[name].parameters(scenario)
-    for role, qemu in (("destination", destination), ("source", source)):
-        known = {each["capability"] for each in await qemu.execute("query-migrate-capabilities")}
-        known |= set(await qemu.execute("query-migrate-parameters"))
-        for wanted in (*capabilities, *parameters):
-            if wanted not in known:
-                raise UnsupportedError(f"{role}: this QEMU does not know {wanted!r}; a newer one may (--qemu)")
-        states = [{"capability": name, "state": True} for name in capabilities]
-        try:
-            await qemu.execute("migrate-set-capabilities", {"capabilities": states})
-            await qemu.execute("migrate-set-parameters", parameters)
-        except RefusedError as error:
-            why = userfaultfd_refusal() if "postcopy-ram" in capabilities else None
-            remedy = f"; {why}: sysctl vm.unprivileged_userfaultfd=1 allows it, or run as root" if why else ""
-            raise UnsupportedError(f"{error}{remedy}") from error
-
-
 class Migration:
     """Steers one migration by QEMU's events, and by a poll where an event should go missing."""
 
@@ -78,24 +49,33 @@ class Migration:
         destination: Commands,
         events: asyncio.Queue[Event],
         reporter: Reporter,
+        memory_bytes: int = 0,
     ) -> None:
         self.scenario = scenario
+        self.conditions = scenario
         self.final: Mapping[str, Any] = {}
         self.running_on = "source"
         self._source = source
         self._destination = destination
         self._events = events
         self._reporter = reporter
+        self._memory_bytes = memory_bytes
+        self._steps = scenario.steps
         self._judge = Judge(
             downtime_limit_seconds=scenario.downtime_limit_seconds,
             bandwidth_limit=scenario.bandwidth_bytes_per_second,
         )
         self._verdict: Verdict | None = None
+        self._fresh_stall = False
+        self._post_copy_since: float | None = None
+        self._recoveries = 0
+        self._address = ""
         self._done: set[str] = set()
         self._iteration = 0
         self._throttle = 0.0
         self._started: float | None = None
         self._dark = False
+        self._destination_status = ""
         self._destination_completed = False
         # while the last pass is sent QEMU holds its lock and answers nothing, for about the downtime
         self._answer_seconds = ANSWER_SECONDS + 2 * scenario.downtime_limit_seconds
@@ -118,7 +98,7 @@ class Migration:
     @property
     def split(self) -> bool:
         """Whether post-copy has begun: the guest needs both QEMUs now, and no cancel brings it back."""
-        return "post-copy" in self._done and self.under_way
+        return POST_COPY in self._done and self.under_way
 
     async def start(self, address: str) -> None:
         """Begin: `address` is where the destination listens.
@@ -126,24 +106,26 @@ class Migration:
         Raises:
             RefusedError: the source does not migrate.
         """
+        self._address = address
         self._started = time.monotonic()
         await self._source.execute("migrate", {"uri": address})
 
     async def steer(self) -> Ending:
-        """Follow the migration to its end, taking each strategy's step when it is due.
+        """Follow the migration to its end, taking each step when it is due.
 
         Raises:
             BrokenError: QEMU no longer answers, or does not end what it should.
         """
         while True:
-            await self._take_events(POLL_SECONDS)
+            await self._take_events(self._patience())
             progress = await self._ask()
             if progress.ended:
                 return await self._ended(progress)
             if progress.status == "postcopy-paused":
-                return Ending(outcome="failed", reason="post-copy was cut: QEMU says postcopy-paused")
-            await self._take_steps(progress)
-            if limit := self._limit_reached():
+                if self._recoveries >= self.scenario.post_copy_recoveries:
+                    return self._link_lost()
+                await self._recover(progress)
+            if limit := await self._take_steps(progress) or self._limit_reached():
                 return await self._stop_at(limit)
 
     async def abandon(self) -> Ending:
@@ -175,7 +157,8 @@ class Migration:
             case "destination", "RESUME" if self.running_on == "source":
                 self._resumed(event.stamp_ns)
             case "destination", "MIGRATION":
-                self._destination_completed |= event.data.get("status") == "completed"
+                self._destination_status = str(event.data.get("status"))
+                self._destination_completed |= self._destination_status == "completed"
 
     def _resumed(self, stamp_ns: int) -> None:
         self.running_on = "destination"
@@ -188,25 +171,86 @@ class Migration:
         progress = Progress.parse(reply)
         self._iteration = max(self._iteration, progress.iteration)
         self._throttle = progress.throttle_percent or 0.0
-        to_come = step_to_come(self.scenario, self._done, progress.throttle_percent)
-        self._verdict = self._judge.sample(now_ns, progress, to_come) or self._verdict
+        if progress.status == "postcopy-active" and self._post_copy_since is None:
+            self._post_copy_since = time.monotonic()
+        to_come = step_to_come(
+            self.scenario, self._done, progress.throttle_percent, dirty_limited=progress.dirty_limited
+        )
+        if verdict := self._judge.sample(now_ns, progress, to_come):
+            self._verdict, self._fresh_stall = verdict, verdict.stalled
         return progress
 
-    async def _take_steps(self, progress: Progress) -> None:
-        """Take each step that is due; QEMU takes them only while it is `active`."""
-        for name in self.scenario.strategies:
-            after = STRATEGIES[name].step_after(self.scenario)
-            if not after or name in self._done or self._iteration <= after or progress.status != "active":
+    def _patience(self) -> float:
+        """How long to wait for events: at most until the next step that is due at a time."""
+        waits = [POLL_SECONDS]
+        for step in self._steps:
+            began = {SECONDS: self._started, IN_POST_COPY: self._post_copy_since}.get(step.when.kind)
+            if began is not None and step.key not in self._done:
+                waits.append(max(began + step.when.number - time.monotonic(), SOON_SECONDS))
+        return min(waits)
+
+    async def _take_steps(self, progress: Progress) -> str | None:
+        """Take each step that is due; returns `schedule` where one of them cancels."""
+        for step in self._steps:
+            if step.key in self._done or not self._due(step, progress):
                 continue
+            if step.what == CANCEL:
+                self._done.add(step.key)
+                return "schedule"
             try:
-                await STRATEGIES[name].step(self._source)
+                self.conditions = await take_step(self._source, step, self.conditions, self._memory_bytes)
             except RefusedError:
-                if (await self._ask()).status == "active":
+                if (await self._ask()).status == progress.status:
                     raise
-                continue  # it ended in this very moment; the next look says how
-            self._done.add(name)
+                return None  # it ended in this very moment; the next look says how
+            self._done.add(step.key)
+            self._judge.retuned(self.conditions.downtime_limit_seconds, self.conditions.bandwidth_bytes_per_second)
             self._judge.restart()
-            self._reporter.action(name, self._acted_on(progress))
+            self._reporter.action(
+                step.what if step.value is None else "retune", {"step": step.key} | self._acted_on(progress)
+            )
+        self._fresh_stall = False
+        return None
+
+    def _due(self, step: Step, progress: Progress) -> bool:
+        """Whether a step's moment has come; QEMU takes them only while it is `active`, or in post-copy."""
+        now, number = time.monotonic(), step.when.number
+        if step.when.kind == IN_POST_COPY:
+            since = self._post_copy_since
+            return progress.status == "postcopy-active" and since is not None and now - since >= number
+        if progress.status != "active":
+            return False
+        match step.when.kind:
+            case "iteration":
+                return self._iteration > number
+            case "s":
+                return now - (self._started or now) >= number
+            case _:
+                stalled, self._fresh_stall = self._fresh_stall, False
+                return stalled
+
+    def _link_lost(self) -> Ending:
+        tried = f" after {self._recoveries} recoveries" if self._recoveries else ""
+        return Ending(outcome="failed", reason=f"post-copy lost its link{tried}: QEMU says postcopy-paused")
+
+    async def _recover(self, progress: Progress) -> None:
+        """Connect the two QEMUs of a paused post-copy again, at the address of before.
+
+        Raises:
+            BrokenError: the destination has not noticed the loss within the deadline.
+        """
+        self._recoveries += 1
+        deadline = time.monotonic() + PAUSED_SECONDS
+        # its events tell, and the command goes out of band: a vCPU that waits for a lost page may hold QEMU's big lock
+        while self._destination_status != "postcopy-paused":
+            if time.monotonic() > deadline:
+                raise BrokenError(
+                    f"destination: still {self._destination_status} {PAUSED_SECONDS:g} s after post-copy lost its link"
+                )
+            await self._take_events(POLL_SECONDS)
+        await self._destination.execute("migrate-recover", {"uri": self._address}, out_of_band=True)
+        await self._source.execute("migrate", {"uri": self._address, "resume": True})
+        self._reporter.action("recover", {"recovery": self._recoveries} | self._acted_on(progress))
 
     def _acted_on(self, progress: Progress) -> dict[str, Any]:
         """The figures of an action's mark: the iteration, what remains, the last verdict."""
@@ -236,6 +280,8 @@ class Migration:
         progress = Progress.parse(self.final)
         self._reporter.action("limit", {"limit": limit} | self._acted_on(progress))
         words = f"{limit} limit reached in iteration {self._iteration}"
+        if limit == "schedule":
+            words = f"cancelled by its schedule in iteration {self._iteration}"
         if self.split:
             return Ending(outcome="failed", reason=f"{words}, in post-copy, which cannot be cancelled",
                           limit_reached=limit)  # fmt: skip
@@ -243,7 +289,7 @@ class Migration:
         progress = await self._wait_for_end()
         if progress.status == "completed":
             return await self._ended(progress)
-        if "pause" in self._done:  # its strategy stopped it; nobody else will let it go on
+        if PAUSE in self._done:  # its strategy stopped it; nobody else will let it go on
             await self._source.execute("cont")
         verdict = f"; {self._verdict.in_words()}" if self._verdict else ""
         return Ending(outcome="not_converged", reason=f"{words}{verdict}", limit_reached=limit)
@@ -277,7 +323,7 @@ class Migration:
         """
         deadline = time.monotonic() + RESUME_SECONDS
         while self.running_on == "source":
-            if "pause" in self._done and self._destination_completed:
+            if PAUSE in self._done and self._destination_completed:
                 await self._destination.execute("cont")
             await self._take_events(POLL_SECONDS)
             if self.running_on == "source":

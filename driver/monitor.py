@@ -47,9 +47,14 @@ class Commands(Protocol):
     """Whoever executes QMP commands: a monitor, a QEMU, or a test's recording."""
 
     async def execute(
-        self, command: str, arguments: Mapping[str, Any] | None = None, *, seconds: float = ANSWER_SECONDS
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+        out_of_band: bool = False,
     ) -> Any:
-        """Execute a command and return its answer."""
+        """Execute a command and return its answer; out of band, QEMU's main loop need not be free for it."""
 
 
 class Monitor:
@@ -80,9 +85,14 @@ class Monitor:
             raise MonitorLostError(f"{self.role}: QEMU closed its monitor before it answered") from error
 
     async def execute(
-        self, command: str, arguments: Mapping[str, Any] | None = None, *, seconds: float = ANSWER_SECONDS
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+        out_of_band: bool = False,
     ) -> Any:
-        """Execute a command and return its answer.
+        """Execute a command and return its answer; out of band, QEMU's main loop need not be free for it.
 
         Raises:
             RefusedError: QEMU answered with an error.
@@ -91,7 +101,7 @@ class Monitor:
         """
         try:
             async with asyncio.timeout(seconds):
-                return await self._client.execute(command, dict(arguments) if arguments else None)
+                return await self._client.execute(command, dict(arguments) if arguments else None, out_of_band)
         except TimeoutError as error:
             raise BrokenError(f"{self.role}: QEMU did not answer {command} within {seconds:g} s") from error
         except ExecuteError as error:

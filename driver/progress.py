@@ -166,6 +166,11 @@ class Progress:
         return self.fields.get("throttle_percent")
 
     @property
+    def dirty_limited(self) -> bool:
+        """Whether dirty-limit holds the guest back."""
+        return self.fields.get("dirty_limit_throttle_seconds", 0.0) > 0
+
+    @property
     def bandwidth_bytes_per_second(self) -> float | None:
         """QEMU's own measure of the throughput; 0 until it first measured."""
         return self.fields.get("bandwidth_bytes_per_second")

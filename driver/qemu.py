@@ -130,7 +130,12 @@ class Qemu:
         await self.end(at_once=isinstance(error, asyncio.CancelledError))
 
     async def execute(
-        self, command: str, arguments: Mapping[str, Any] | None = None, *, seconds: float = ANSWER_SECONDS
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+        out_of_band: bool = False,
     ) -> Any:
         """Execute a QMP command; see `Monitor.execute`.
 
@@ -138,7 +143,7 @@ class Qemu:
             QemuDiedError: the process has exited.
         """
         try:
-            return await self.monitor.execute(command, arguments, seconds=seconds)
+            return await self.monitor.execute(command, arguments, seconds=seconds, out_of_band=out_of_band)
         except MonitorLostError as error:
             raise await self._died(f"during {command}") or error from error
 

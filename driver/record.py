@@ -76,7 +76,8 @@ class RunRecord:
     """One run as its driver knows it. `kind` is `migration`, or `observed` (then scenario and hardware are None).
 
     `accelerator` is what was used and `accelerator_reason` why; `reason` explains any outcome but `completed`;
-    `limit_reached` is `time` or `iterations`; `final` is QEMU's last reply to query-migrate, in its own words.
+    `negotiated` holds the capabilities and parameters that both QEMUs accepted, in QEMU's own words and units;
+    `limit_reached` is `time`, `iterations` or `schedule`; `final` is QEMU's last reply to query-migrate, as it stands.
     """
 
     schema: int = SCHEMA
@@ -96,6 +97,7 @@ class RunRecord:
     accelerator_reason: str | None = None
     warm_start: bool = False
     git_revision: str | None = None
+    negotiated: Mapping[str, Any] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     outcome: str | None = None
     reason: str | None = None

@@ -21,14 +21,16 @@ from driver.guest import Guest, GuestLostError
 from driver.kit import check_fits, find_kit
 from driver.ledger import Ending, Ledger
 from driver.lock import driver_lock, run_lock
-from driver.migration import Migration, negotiate
+from driver.migration import Migration
 from driver.monitor import Event, RefusedError
+from driver.negotiation import negotiate
 from driver.qemu import Qemu, QemuDiedError
 from driver.race import race
 from driver.record import RunRecord
 from driver.request import Request, new_run_id
 from driver.runtime import run_runtime_dir
 from driver.targets import Target, Targets, write_targets
+from driver.tls import make_credentials
 from driver.transport import TRANSPORTS
 from driver.warm import WarmImage, restore, warm_image
 from driver.watch import ExporterClient
@@ -190,8 +192,9 @@ class _Run:
             Guest(kit.hardware.vcpus, consoles, image.ready if image else None, self.request.settle)
         )
         self.migration = Migration(
-            self.request.scenario, qemus["source"], qemus["destination"], self.events, self.ledger
-        )
+            self.request.scenario, qemus["source"], qemus["destination"], self.events, self.ledger,
+            self.request.hardware.memory_bytes,
+        )  # fmt: skip
         return await race(
             self._phases(qemus, image, self.guest, self.migration),
             self.guest.follow(),
@@ -211,7 +214,10 @@ class _Run:
             self.ledger.phase("restore")
             await restore(source, image)
         self.ledger.phase("negotiate")
-        await negotiate(source, destination, scenario)
+        keys = await asyncio.to_thread(make_credentials, scenario.tls, self.runtime) if scenario.tls != "none" else None
+        self.ledger.learn(
+            negotiated=await negotiate(source, destination, scenario, self.request.hardware.memory_bytes, keys)
+        )
         transport = TRANSPORTS[scenario.transport]
         listening = transport.listen(self.runtime)
         await destination.execute("migrate-incoming", {"uri": listening})

@@ -2,75 +2,111 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
+from driver.scenario_name import scenario_name
+from driver.scenario_settings import Compression, Limits, Multifd, PostCopy, Steps, Stream, Throttling
+from driver.schedule import (
+    CANCEL,
+    CUT,
+    IN_POST_COPY,
+    ITERATION,
+    PAUSE,
+    POST_COPY,
+    SECONDS,
+    Step,
+    When,
+    parse_schedule,
+    spell_schedule,
+)
 from workload.errors import BadValueError
-from workload.value import check_settings, setting, settings_of
+from workload.value import check_settings, setting
 
-STRATEGIES: dict[str, dict[str, int]] = {
+STRATEGIES: dict[str, dict[str, Any]] = {
     "none": {},
     "pause": {"pause_iterations": 5},
     "post-copy": {"post_copy_iterations": 3},
+    "recover": {"post_copy_iterations": 3, "schedule": "post-copy 0.05 s: cut", "post_copy_recoveries": 1},
+    "retune": {"schedule": "stalled: downtime-limit-ms=1000"},
     "auto-converge": {"auto_converge_increment": 10},
+    "dirty-limit": {"dirty_limit_mib_s": 20},
+    "xbzrle": {"xbzrle_cache_percent": 10},
+    "compress": {"compress_threads": 2},
+    "multifd": {"multifd_channels": 4},
+    "zero-copy": {"multifd_channels": 4, "zero_copy_send": True, "transport": "tcp"},
 }
 """Each strategy's name with the fields (and their usual values) that turn it on."""
 
 TRANSPORTS = ("unix", "tcp")
 
+HIGHEST_LEVEL = {"zlib": 9, "zstd": 20, "qatzip": 9}
+"""The highest level of each multifd compression that has levels (QEMU qapi/migration.json)."""
+
+_FIELDS = {(PAUSE, ITERATION): "pause_iterations", (POST_COPY, ITERATION): "post_copy_iterations",
+           (POST_COPY, SECONDS): "post_copy_seconds"}  # fmt: skip
+"""Steps that a field of their own stands for."""
+
+_SWITCHES = {"auto_converge_increment": "auto_converge_increment", "auto_converge_max": "auto_converge_increment",
+             "dirty_limit_mib_s": "dirty_limit_mib_s"}  # fmt: skip
+"""Settings that a step can change only where a capability was switched on before, and the field that does so."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario:
+class Scenario(Stream, Multifd, Compression, Throttling, PostCopy, Steps, Limits):
     """One experiment's conditions; equal values mean the same experiment. 0 turns a strategy's field off."""
 
-    downtime_limit_ms: int = setting(
-        300, unit="ms", help="longest pause that QEMU may plan for the switchover", group="limits", low=1,
-        high=2_000_000,
-    )  # fmt: skip
-    bandwidth_mib_s: int = setting(
-        125, unit="MiB/s", help="cap on the migration's bandwidth, post-copy's own included", group="limits", low=1,
-        high=1 << 20,
-    )  # fmt: skip
-    max_iterations: int = setting(
-        100, unit="iterations", help="cancel when this many dirty-bitmap syncs did not suffice", group="limits", low=1,
-        high=1_000_000,
-    )  # fmt: skip
-    max_time_seconds: int = setting(
-        300, unit="s", help="cancel when the migration takes longer", group="limits", low=1, high=604_800
-    )
     transport: str = setting("unix", unit="", help="what carries the stream", group="transport", choices=TRANSPORTS)
-    pause_iterations: int = setting(
-        0, unit="iterations", help="stop the guest after this many iterations; 0 = never", group="strategy", low=1,
-        high=1_000_000, zero=True,
-    )  # fmt: skip
-    post_copy_iterations: int = setting(
-        0, unit="iterations", help="switch to post-copy after this many iterations; 0 = never", group="strategy",
-        low=1, high=1_000_000, zero=True,
-    )  # fmt: skip
-    auto_converge_increment: int = setting(
-        0, unit="percent", help="throttle step of auto-converge; 0 = off", group="strategy", low=1, high=99, zero=True
-    )
-    auto_converge_initial: int = setting(
-        20, unit="percent", help="first throttle of auto-converge", group="strategy", low=1, high=99
-    )
-    auto_converge_max: int = setting(
-        99, unit="percent", help="highest throttle of auto-converge", group="strategy", low=1, high=99
-    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self._spell()
         if self.auto_converge_initial > self.auto_converge_max:
             raise BadValueError(
                 f"scenario.auto_converge_initial={self.auto_converge_initial}: want at most"
                 f" auto_converge_max={self.auto_converge_max}"
             )
+        highest = HIGHEST_LEVEL.get(self.multifd_compression, self.multifd_level)
+        if self.multifd_level > highest:
+            raise BadValueError(
+                f"scenario.multifd_level={self.multifd_level}: want at most {highest} for {self.multifd_compression}"
+            )
+        for step in parse_schedule(self.schedule):
+            base = _SWITCHES.get(step.what)
+            if base and not getattr(self, base):
+                raise BadValueError(f"scenario.schedule: {str(step)!r}: want {base} above 0 from the start")
+            changed(dataclasses.replace(self, schedule=""), step)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Everything that is done while the migration runs: the fields' steps, then the schedule's."""
+        own = [
+            Step(when=When(kind=kind, number=getattr(self, field)), what=what)
+            for (what, kind), field in _FIELDS.items()
+            if getattr(self, field)
+        ]
+        return (*own, *parse_schedule(self.schedule))
 
     @property
     def strategies(self) -> tuple[str, ...]:
         """The strategies that are on, in the order of `STRATEGIES`; ("none",) where there is none."""
-        on = tuple(name for name, fields in STRATEGIES.items() if fields and all(getattr(self, f) for f in fields))
-        return on or ("none",)
+        steps = self.steps
+        on = {
+            "pause": any(step.what == PAUSE for step in steps),
+            "post-copy": any(step.what == POST_COPY for step in steps),
+            "recover": self.post_copy_recoveries > 0 or any(step.what == CUT for step in steps),
+            "retune": any(step.value is not None for step in steps),
+            "auto-converge": self.auto_converge_increment > 0,
+            "dirty-limit": self.dirty_limit_mib_s > 0,
+            "xbzrle": self.xbzrle_cache_percent > 0,
+            "compress": self.compress_threads > 0,
+            "multifd": self.multifd_channels > 0,
+            "zero-copy": self.zero_copy_send,
+        }
+        return tuple(name for name in STRATEGIES if on.get(name)) or ("none",)
 
     @property
     def strategy(self) -> str:
@@ -90,31 +126,36 @@ class Scenario:
     @property
     def name(self) -> str:
         """A name computed from the values, of `[a-z0-9.-]` only: two names differ when two scenarios do."""
-        parts = [_strategy_name(self, strategy) for strategy in self.strategies]
-        parts += [f"{self.bandwidth_mib_s}mib-s", f"{self.downtime_limit_ms}ms"]
-        defaults = {name: default for name, (_, default, _) in settings_of(Scenario).items()}
-        parts += [f"it{self.max_iterations}"] * (self.max_iterations != defaults["max_iterations"])
-        parts += [f"t{self.max_time_seconds}s"] * (self.max_time_seconds != defaults["max_time_seconds"])
-        if not self.auto_converge_increment and (
-            self.auto_converge_initial != defaults["auto_converge_initial"]
-            or self.auto_converge_max != defaults["auto_converge_max"]
-        ):
-            parts.append(f"ac0-{self.auto_converge_initial}-{self.auto_converge_max}")
-        parts += [self.transport] * (self.transport != defaults["transport"])
-        return ".".join(parts)
+        return scenario_name(self, parse_schedule(self.schedule))
+
+    def _spell(self) -> None:
+        """Spell the schedule in one way; a step that has a field of its own goes there, unless the field is taken."""
+        steps = []
+        for step in parse_schedule(self.schedule):
+            field = _FIELDS.get((step.what, step.when.kind), "")
+            taken = getattr(self, field, None)
+            if not field or taken not in (0, step.when.number):
+                steps.append(step)
+            elif not taken:
+                number = int(step.when.number) if step.when.kind == ITERATION else step.when.number
+                object.__setattr__(self, field, number)
+        object.__setattr__(self, "schedule", spell_schedule(steps))
 
 
-def strategy_fields(name: str) -> dict[str, int]:
+def strategy_fields(name: str) -> dict[str, Any]:
     """Return the usual field values of a strategy, or of several joined with `+`.
 
     Raises:
         BadValueError: a name is unknown; the nearest one is named.
     """
-    fields: dict[str, int] = {}
+    fields: dict[str, Any] = {}
     for part in name.split("+"):
         if part not in STRATEGIES:
             raise BadValueError(f"strategy {part!r} is not known{nearest(part, STRATEGIES)}")
+        schedules = [each["schedule"] for each in (fields, STRATEGIES[part]) if each.get("schedule")]
         fields |= STRATEGIES[part]
+        if schedules:
+            fields["schedule"] = "; ".join(dict.fromkeys(schedules))
     return fields
 
 
@@ -125,31 +166,35 @@ def nearest(word: str, known: Collection[str]) -> str:
     return f"{hint} known: {', '.join(known)}"
 
 
-def step_to_come(scenario: Scenario, done: Collection[str], throttle_percent: float | None) -> str | None:
+def changed(scenario: Scenario, step: Step) -> Scenario:
+    """The scenario's conditions once a step has set what it sets.
+
+    Raises:
+        BadValueError: the new value does not go with the others.
+    """
+    if step.value is None:
+        return scenario
+    new: dict[str, Any] = {step.what: step.value}
+    return dataclasses.replace(scenario, **new)
+
+
+def step_to_come(
+    scenario: Scenario, done: Collection[str], throttle_percent: float | None, *, dirty_limited: bool = False
+) -> str | None:
     """Name the strategy that may still change the odds, or None when nothing is left to hope for.
 
-    `done` holds the strategies' names whose action was taken (`pause`, `post-copy`). Auto-converge is to come until
-    the throttle has reached its maximum (source: QEMU migration/ram.c, mig_throttle_guest_down).
+    `done` holds the keys (`Step.key`) of the steps that were taken. Auto-converge is to come until the throttle has
+    reached its maximum, which a step may have changed (source: QEMU migration/ram.c, mig_throttle_guest_down);
+    dirty-limit until QEMU says that it limits (`dirty_limited`). To cancel is no way to converge.
     """
-    for name in scenario.strategies:
-        if name == "auto-converge":
-            if (throttle_percent or 0) < scenario.auto_converge_max:
-                return name
-        elif name != "none" and name not in done:
-            return name
+    conditions = scenario
+    for step in scenario.steps:
+        if step.key in done:
+            conditions = changed(conditions, step)
+        elif step.what not in (CANCEL, CUT) and step.when.kind != IN_POST_COPY:
+            return "retune" if step.value is not None else step.what
+    if scenario.auto_converge_increment and (throttle_percent or 0) < conditions.auto_converge_max:
+        return "auto-converge"
+    if scenario.dirty_limit_mib_s and not dirty_limited:
+        return "dirty-limit"
     return None
-
-
-def _strategy_name(scenario: Scenario, strategy: str) -> str:
-    match strategy:
-        case "pause":
-            return f"pause-{scenario.pause_iterations}"
-        case "post-copy":
-            return f"post-copy-{scenario.post_copy_iterations}"
-        case "auto-converge":
-            return (
-                f"auto-converge-{scenario.auto_converge_initial}-{scenario.auto_converge_increment}"
-                f"-{scenario.auto_converge_max}"
-            )
-        case _:
-            return "pre-copy"

@@ -25,7 +25,7 @@ class Verdicts:
         self._limit_reached = False
         self._last: Verdict | None = None
         self._step: str | None = None
-        self._step_depends: tuple[int, float | None] | None = None
+        self._step_depends: tuple[int, float | None, bool] | None = None
 
     def limits(self, parameters: Mapping[str, Any]) -> None:
         """Take QEMU's limits; where they changed, what was seen before says nothing about now."""
@@ -43,7 +43,7 @@ class Verdicts:
     def marked(self, mark: Mark) -> None:
         """Take a mark of the driver: an action is a step that is done."""
         if mark.kind == "action":
-            self._done.add(mark.name)
+            self._done.add(str(mark.detail.get("step", mark.name)))
 
     def limit_reached(self, time_ns: int) -> list[Sample]:
         """A limit on time or iterations was reached: not converging, whatever the curve says.
@@ -80,10 +80,12 @@ class Verdicts:
 
     def _step_to_come(self, progress: Progress) -> str | None:
         """Asked 100 times a second, answered anew only where something that it depends on has changed."""
-        depends = (len(self._done), progress.throttle_percent)
+        depends = (len(self._done), progress.throttle_percent, progress.dirty_limited)
         if self._scenario is not None and depends != self._step_depends:
             self._step_depends = depends
-            self._step = step_to_come(self._scenario, self._done, progress.throttle_percent)
+            self._step = step_to_come(
+                self._scenario, self._done, progress.throttle_percent, dirty_limited=progress.dirty_limited
+            )
         return self._step
 
     def in_words(self) -> str | None:

@@ -15,7 +15,7 @@ from driver.settle import Settle
 from driver.watch import Sampling
 from workload.errors import BadValueError
 from workload.settings import Workload
-from workload.value import Setting, bounds, settings_of
+from workload.value import Setting, bounds, parse_word, settings_of
 
 T = TypeVar("T")
 
@@ -37,13 +37,17 @@ def add_value_options(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
     for name, (plain, default, facts) in settings_of(kind).items():
         if facts.group not in groups:
             groups[facts.group] = parser.add_argument_group(facts.group)
+        how: dict[str, Any] = (
+            {"action": argparse.BooleanOptionalAction}
+            if plain is bool
+            else {"type": plain, "metavar": _metavar(plain, facts)}
+        )
         groups[facts.group].add_argument(
             f"--{option_name(name)}",
             dest=name,
-            type=plain,
             default=argparse.SUPPRESS,
-            metavar=_metavar(plain, facts),
-            help=f"{facts.help} (default {'none' if default is None else default}{_bounds(plain, facts)})",
+            help=f"{facts.help} (default {_default(default)}{_bounds(plain, facts)})",
+            **how,
         )
 
 
@@ -99,7 +103,7 @@ def scenario_from(arguments: argparse.Namespace, spec: str | None = None) -> Sce
     return value_from_pairs(strategy_fields(name), arguments, rest)
 
 
-def value_from_pairs(usual: Mapping[str, int], arguments: argparse.Namespace, pairs: str) -> Scenario:
+def value_from_pairs(usual: Mapping[str, Any], arguments: argparse.Namespace, pairs: str) -> Scenario:
     """Build a scenario from usual values, then options, then `field=value` pairs, the later ones winning."""
     known = settings_of(Scenario)
     given = {name: getattr(arguments, name) for name in known if hasattr(arguments, name)}
@@ -109,9 +113,10 @@ def value_from_pairs(usual: Mapping[str, int], arguments: argparse.Namespace, pa
         if field not in known or not equals:
             raise BadValueError(f"scenario: {pair!r}: want field=value with one of {', '.join(known)}")
         try:
-            given[field] = known[field][0](word)
+            given[field] = parse_word(known[field][0], word)
         except ValueError as error:
-            raise BadValueError(f"scenario.{field}={word!r}: want {bounds(known[field][2])}") from error
+            wanted = "true or false" if known[field][0] is bool else bounds(known[field][2])
+            raise BadValueError(f"scenario.{field}={word!r}: want {wanted}") from error
     return Scenario(**(dict(usual) | given))
 
 
@@ -129,6 +134,12 @@ def _metavar(plain: type[Any], facts: Setting) -> str:
     if facts.choices:
         return "|".join(facts.choices)
     return facts.unit.replace(" ", "-") or {int: "N", float: "N", str: "WORD"}[plain]
+
+
+def _default(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "none" if value in (None, "") else str(value)
 
 
 def _bounds(plain: type[Any], facts: Setting) -> str:

@@ -13,7 +13,7 @@ from driver.monitor import ANSWER_SECONDS, Event, RefusedError
 CAPABILITIES = ("events", "return-path", "postcopy-ram", "auto-converge")
 PARAMETERS = (
     "max-bandwidth", "downtime-limit", "max-postcopy-bandwidth", "cpu-throttle-initial", "cpu-throttle-increment",
-    "max-cpu-throttle",
+    "max-cpu-throttle", "cpu-throttle-tailslow", "throttle-trigger-threshold",
 )  # fmt: skip
 
 
@@ -43,9 +43,15 @@ class FakeQemu:
     arguments: list[Mapping[str, Any]] = field(default_factory=list)
 
     async def execute(
-        self, command: str, arguments: Mapping[str, Any] | None = None, *, seconds: float = ANSWER_SECONDS
+        self,
+        command: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        seconds: float = ANSWER_SECONDS,
+        out_of_band: bool = False,
     ) -> Any:
         assert seconds > 0
+        assert out_of_band == (command in ("migrate-recover", "migrate-pause"))
         await asyncio.sleep(0)
         if command in self.refuses:
             raise RefusedError(self.role, command, "Postcopy is not supported")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from driver.migration import Migration, negotiate
+from driver.migration import Migration
 from driver.monitor import Event
+from driver.negotiation import negotiate
 from driver.scenario import STRATEGIES as NAMES
 from driver.scenario import TRANSPORTS as TRANSPORT_NAMES
 from driver.scenario import Scenario
@@ -40,7 +41,7 @@ def test_every_named_strategy_and_transport_is_built() -> None:
 async def test_negotiation_sets_limits_and_the_strategies_settings_on_both_sides() -> None:
     source, destination = FakeQemu(role="source"), FakeQemu(role="destination")
     scenario = Scenario(bandwidth_mib_s=32, downtime_limit_ms=200, auto_converge_increment=10, post_copy_iterations=3)
-    await negotiate(source, destination, scenario)
+    await negotiate(source, destination, scenario, 256 << 20)
     for qemu in (source, destination):
         assert qemu.commands == ["migrate-set-capabilities", "migrate-set-parameters"]
         capabilities, parameters = qemu.arguments
@@ -55,10 +56,10 @@ async def test_what_a_qemu_does_not_know_or_refuses_is_unsupported_and_named() -
     scenario = Scenario(post_copy_iterations=3)
     old = FakeQemu(role="destination", capabilities=("events", "return-path"))
     with pytest.raises(UnsupportedError, match="destination: this QEMU does not know 'postcopy-ram'"):
-        await negotiate(FakeQemu(role="source"), old, scenario)
+        await negotiate(FakeQemu(role="source"), old, scenario, 256 << 20)
     refusing = FakeQemu(role="destination", refuses=("migrate-set-capabilities",))
     with pytest.raises(UnsupportedError, match=r"refused migrate-set-capabilities: Postcopy is not supported"):
-        await negotiate(FakeQemu(role="source"), refusing, scenario)
+        await negotiate(FakeQemu(role="source"), refusing, scenario, 256 << 20)
 
 
 async def test_a_migration_that_completes_reports_switchover_and_recovery() -> None:
@@ -136,7 +137,7 @@ async def test_a_guest_that_a_strategy_paused_goes_on_after_the_cancel() -> None
 
 
 async def test_a_failed_migration_gives_qemus_reason_and_a_cut_post_copy_its_own() -> None:
-    for last, reason in ((FAILED, "Broken pipe"), (reply("postcopy-paused"), "post-copy was cut")):
+    for last, reason in ((FAILED, "Broken pipe"), (reply("postcopy-paused"), "post-copy lost its link")):
         migration, _, _ = a_migration(Scenario(), source_with(reply("active"), last))
         await migration.start("unix:somewhere")
         ending = await migration.steer()

@@ -83,6 +83,19 @@ def bounds(facts: Setting) -> str:
     return f"{'0 (off) or ' if facts.zero else ''}{span} {facts.unit}".strip()
 
 
+def parse_word(kind: type[Any], word: str) -> Any:
+    """Read a setting's value from a word of the command line: `true` and `false` where the field is one of the two.
+
+    Raises:
+        ValueError: it is no such value.
+    """
+    if kind is not bool:
+        return kind(word)
+    if word.lower() not in ("true", "false"):
+        raise ValueError(word)
+    return word.lower() == "true"
+
+
 def to_json(value: Any) -> dict[str, Any]:
     """Write a value as a JSON object with all its fields."""
     return dataclasses.asdict(value)

@@ -1,0 +1,50 @@
+"""Negotiation: both QEMUs accept every capability and parameter of a scenario before the guest runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from driver.doctor import userfaultfd_refusal
+from driver.monitor import Commands, RefusedError
+from driver.scenario import Scenario
+from driver.strategy import capabilities, parameters
+from driver.tls import Credentials
+from workload.errors import UnsupportedError
+
+
+async def negotiate(
+    source: Commands,
+    destination: Commands,
+    scenario: Scenario,
+    memory_bytes: int,
+    credentials: Credentials | None = None,
+) -> Mapping[str, Any]:
+    """Have both QEMUs accept every capability and parameter, the destination first; returns what was set.
+
+    `credentials` are given where the scenario wants TLS. The answer has `capabilities`, a list of names, and
+    `parameters`, in QEMU's own words and units.
+
+    Raises:
+        UnsupportedError: one of them does not know or refuses one.
+    """
+    names, values = capabilities(scenario), parameters(scenario, memory_bytes)
+    if credentials:
+        values |= credentials.parameters
+    for role, qemu in (("destination", destination), ("source", source)):
+        known = {each["capability"] for each in await qemu.execute("query-migrate-capabilities")}
+        known |= set(await qemu.execute("query-migrate-parameters"))
+        for wanted in (*names, *values):
+            if wanted not in known:
+                raise UnsupportedError(f"{role}: this QEMU does not know {wanted!r}; another version may (--qemu)")
+        states = [{"capability": name, "state": True} for name in names]
+        try:
+            if credentials:
+                await qemu.execute("object-add", credentials.of(role))
+            await qemu.execute("migrate-set-capabilities", {"capabilities": states})
+            await qemu.execute("migrate-set-parameters", values)
+        except RefusedError as error:
+            why = userfaultfd_refusal() if "postcopy-ram" in names else None
+            remedy = f"; {why}: sysctl vm.unprivileged_userfaultfd=1 allows it, or run as root" if why else ""
+            raise UnsupportedError(f"{error}{remedy}") from error
+    return {"capabilities": list(names), "parameters": values}
