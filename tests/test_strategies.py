@@ -63,11 +63,12 @@ CASES: dict[str, Case] = {
     ),
     "auto-converge": Case(
         scenario=over(
-            HARD, downtime_limit_ms=200, auto_converge_initial=80, auto_converge_increment=19,
-            auto_converge_trigger=40, auto_converge_tailslow=True,
+            HARD, auto_converge_initial=60, auto_converge_increment=10, auto_converge_trigger=40,
+            auto_converge_tailslow=True, schedule="iteration 2: auto-converge-max=75; iteration 4: downtime-limit-ms=3000",
         ),
         wanted=("auto-converge",),
         parameters=(("throttle-trigger-threshold", 40), ("cpu-throttle-tailslow", True)),
+        actions=("retune", "retune"),
     ),
     "xbzrle": Case(
         scenario=over(HARD, xbzrle_cache_percent=20, max_iterations=4),
@@ -114,12 +115,12 @@ CASES: dict[str, Case] = {
     "a schedule": Case(
         scenario=over(
             HARD,
-            schedule="iteration 2: bandwidth-mib-s=40; 1 s: downtime-limit-ms=120; iteration 3: downtime-limit-ms=1500",
+            schedule="iteration 2: bandwidth-mib-s=40; 1 s: downtime-limit-ms=120; iteration 3: downtime-limit-ms=3000",
         ),
         actions=("retune", "retune", "retune"),
     ),
     "a stall that is answered": Case(
-        scenario=over(HARD, schedule="stalled: downtime-limit-ms=1500"), actions=("retune",)
+        scenario=over(HARD, schedule="stalled: downtime-limit-ms=3000"), actions=("retune",)
     ),
     "auto-converge that ends in post-copy": Case(
         scenario=over(HARD, auto_converge_increment=10, post_copy_iterations=2),
@@ -127,13 +128,15 @@ CASES: dict[str, Case] = {
         actions=("post-copy",),
     ),
     "XBZRLE and auto-converge": Case(
-        scenario=over(HARD, xbzrle_cache_percent=50, auto_converge_increment=50, schedule="1 s: downtime-limit-ms=1500"),
+        scenario=over(
+            HARD, xbzrle_cache_percent=50, auto_converge_increment=50, schedule="1 s: downtime-limit-ms=3000"
+        ),
         wanted=("auto-converge", "xbzrle"),
         actions=("retune",),
     ),
     "compression that ends in post-copy": Case(
         scenario=over(HARD, compress_threads=2, post_copy_iterations=2), wanted=("compress", "postcopy-ram"),
-        versions=("7.2",),
+        actions=("post-copy",), versions=("7.2",),
     ),
 }  # fmt: skip
 
