@@ -64,7 +64,8 @@ CASES: dict[str, Case] = {
     "auto-converge": Case(
         scenario=over(
             HARD, auto_converge_initial=60, auto_converge_increment=10, auto_converge_trigger=40,
-            auto_converge_tailslow=True, schedule="iteration 2: auto-converge-max=75; iteration 4: downtime-limit-ms=3000",
+            auto_converge_tailslow=True,
+            schedule="iteration 2: auto-converge-max=75; iteration 4: downtime-limit-ms=3000",
         ),
         wanted=("auto-converge",),
         parameters=(("throttle-trigger-threshold", 40), ("cpu-throttle-tailslow", True)),
