@@ -73,8 +73,10 @@ class Guest:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """One run as its driver knows it. `kind` is `migration`, or `observed` (then scenario and hardware are None).
+    """One run as its driver knows it.
 
+    `kind` is `migration`, or `observed`: then an exporter wrote it of a VM that something else runs, whose name is
+    `vm`; its scenario, hardware and workload are None.
     `accelerator` is what was used and `accelerator_reason` why; `reason` explains any outcome but `completed`;
     `negotiated` holds the capabilities and parameters that both QEMUs accepted, in QEMU's own words and units;
     `limit_reached` is `time`, `iterations` or `schedule`; `final` is QEMU's last reply to query-migrate, as it stands.
@@ -83,6 +85,7 @@ class RunRecord:
     schema: int = SCHEMA
     run: str
     kind: str = "migration"
+    vm: str | None = None
     campaign: str | None = None
     comparison: str | None = None
     clock: Clock
@@ -112,8 +115,8 @@ class RunRecord:
 
     @property
     def scenario_name(self) -> str:
-        """The scenario's computed name; `observed` for a migration that is not ours."""
-        return self.scenario.name if self.scenario else "observed"
+        """The scenario's computed name; `observed.NAME` for a migration of a VM that is not ours."""
+        return self.scenario.name if self.scenario else f"observed.{self.vm}" if self.vm else "observed"
 
     def phase(self, name: str) -> Phase | None:
         """The phase of that name, or None when the run never came to it."""

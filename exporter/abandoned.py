@@ -32,7 +32,8 @@ def close_abandoned(run: RunDir) -> RunRecord:
             where = (
                 f"in phase {open_phase}" if open_phase else "between two phases" if record.phases else "at its start"
             )
-            record = replace(record, outcome="abandoned", reason=f"the driver died {where}")
+            who = "exporter" if record.kind == "observed" else "driver"
+            record = replace(record, outcome="abandoned", reason=f"the {who} died {where}")
             write_record(run, record)
         return record
 
