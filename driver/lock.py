@@ -1,4 +1,4 @@
-"""Locks that end with their process: one driver a host, one owner a run directory, one exporter a data directory."""
+"""Locks that end with their process: one driver a host; one owner a run, a campaign and a data directory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
-from driver.datadir import RunDir
+from driver.datadir import CampaignDir, RunDir
 from workload.errors import BrokenError, MigrascopeError
 
 VARIABLE = "MIGRASCOPE_DRIVER_LOCK"
@@ -63,6 +63,31 @@ def run_lock(run: RunDir) -> Iterator[None]:
         if not taken:
             raise BrokenError(f"run {run.run}: another process holds {run.lock}")
         yield
+
+
+@contextlib.contextmanager
+def campaign_lock(campaign: CampaignDir) -> Iterator[None]:
+    """Hold a campaign's lock for its driver's life.
+
+    Raises:
+        MigrascopeError: another process holds it.
+        OSError: the file cannot be made.
+    """
+    with try_lock(campaign.lock) as taken:
+        if not taken:
+            raise MigrascopeError(
+                f"campaign {campaign.campaign}: is being run already (another process holds {campaign.lock})"
+            )
+        yield
+
+
+def campaign_lives(campaign: CampaignDir) -> bool:
+    """Whether a driver runs a campaign just now."""
+    try:
+        with try_lock(campaign.lock) as free:
+            return not free
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager

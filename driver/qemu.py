@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +14,7 @@ from typing import Any, Self
 
 from driver.hardware import Hardware
 from driver.monitor import ANSWER_SECONDS, Event, Monitor, MonitorLostError
+from driver.parent_death import die_with_parent
 from workload.errors import BrokenError
 
 GREETING_SECONDS = 20.0
@@ -24,8 +23,6 @@ TERMINATE_SECONDS = 1.0
 KILL_SECONDS = 5.0
 EXIT_SECONDS = 2.0
 """How long a process whose monitor has closed may take to exit before it counts as hanging."""
-
-PR_SET_PDEATHSIG = 1
 
 
 class QemuDiedError(BrokenError):
@@ -106,7 +103,7 @@ class Qemu:
                     stdout=log,
                     stderr=log,
                     pass_fds=(theirs.fileno(),),
-                    preexec_fn=_die_with(os.getpid()),
+                    preexec_fn=die_with_parent(),
                     start_new_session=True,  # Ctrl-C in the terminal is for the driver alone
                 )
             ours.setblocking(False)
@@ -203,18 +200,6 @@ class Qemu:
         if self._process is None:
             raise BrokenError(f"{self.role}: QEMU was not started")
         return self._process
-
-
-def _die_with(parent: int) -> Callable[[], None]:
-    """Return what the child does before it becomes QEMU: ask for SIGKILL at its parent's death, and look for it."""
-    prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it died between fork and prctl
-            os._exit(1)
-
-    return ask
 
 
 def _option(path: Path) -> str:

@@ -7,11 +7,18 @@ import os
 import sys
 from collections.abc import Sequence
 
-from migrascope import history, host, migrations, services, stack
+from migrascope import campaign, history, host, migrations, services, stack
 from migrascope.options import Parser
 from workload.errors import MigrascopeError
 
-COMMANDS = (*migrations.COMMANDS, *history.COMMANDS, *host.COMMANDS, *services.COMMANDS, *stack.COMMANDS)
+COMMANDS = (
+    *migrations.COMMANDS,
+    *campaign.COMMANDS,
+    *history.COMMANDS,
+    *host.COMMANDS,
+    *services.COMMANDS,
+    *stack.COMMANDS,
+)
 
 
 def parser() -> Parser:

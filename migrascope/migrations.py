@@ -57,15 +57,23 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
-    request = replace(
+    records = asyncio.run(run_all([request_of(arguments)], data, view_console()))
+    _show(arguments, data, records)
+    return OUTCOMES[records[0].outcome or "broken"]
+
+
+def request_of(arguments: argparse.Namespace) -> Request:
+    """The run that the options of `run` ask for.
+
+    Raises:
+        BadValueError: a value is out of its bounds.
+    """
+    return replace(
         _request(arguments, scenario_from(arguments, arguments.strategy)),
         run=arguments.run_id,
         campaign=arguments.campaign,
         comparison=arguments.comparison,
     )
-    records = asyncio.run(run_all([request], data, view_console()))
-    _show(arguments, data, records)
-    return OUTCOMES[records[0].outcome or "broken"]
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:

@@ -66,6 +66,20 @@ def value_from(kind: type[T], arguments: argparse.Namespace, **more: Any) -> T:
     return kind(**(more | given))
 
 
+def words_of(value: Any) -> list[str]:
+    """Write a value as options, `value_from`'s inverse; fields that hold their defaults are left out."""
+    words = []
+    for name, (plain, default, _) in settings_of(type(value)).items():
+        found = getattr(value, name)
+        if found == default or found is None:
+            continue
+        if plain is bool:
+            words.append(f"--{'' if found else 'no-'}{option_name(name)}")
+        else:
+            words.append(f"--{option_name(name)}={found}")
+    return words
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command that runs migrations takes."""
     group = parser.add_argument_group("binaries")

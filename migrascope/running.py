@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from rich.console import Console
 
@@ -18,14 +19,25 @@ from driver.watch import ExporterClient
 from exporter.start import start_exporter
 from migrascope.options import note
 
+T = TypeVar("T")
+
 VIEW_END_SECONDS = 3.0
 
 
 async def run_all(requests: Sequence[Request], data: DataDir, console: Console) -> list[RunRecord]:
     """Run migrations one after another; Ctrl-C ends the one under way as `cancelled` and starts no further one."""
+    return await interruptible(lambda cancel: _run_each(requests, data, console, cancel))
+
+
+async def interruptible(work: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """Do work that the first Ctrl-C (or SIGTERM) asks, by its event, to end in good order; the second ends it at once.
+
+    Raises:
+        KeyboardInterrupt: it was ended at once.
+    """
     cancel = asyncio.Event()
     loop = asyncio.get_running_loop()
-    task = asyncio.create_task(_run_each(requests, data, console, cancel))
+    task = asyncio.create_task(work(cancel))
 
     def interrupted() -> None:
         if cancel.is_set():
