@@ -49,7 +49,7 @@ static void set_all(void *memory, size_t bytes, struct keystream *stream)
 }
 
 static const struct candidate OTHERS[] = {
-    {"guestperf", xor_page}, {"guestperf-wide", xor_page_wide}, {"memcpy", copy_page}, {"memset", set_all}};
+    {"guestperf", xor_page, 0}, {"guestperf-wide", xor_page_wide, 0}, {"memcpy", copy_page, 0}, {"memset", set_all, 0}};
 
 struct runner {
     pthread_t thread;

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workload.cache import cache_dir
-from workload.image import COMPILE, archive
+from workload.image import COMPILE, LIBRARIES, archive
 from workload.kernel import find_kernel
 
 SOURCE = Path(__file__).with_suffix(".c")
@@ -42,7 +42,7 @@ def main() -> int:
 def build(folder: Path) -> Path:
     """Compile the benchmark as the guest's init is compiled; the functions that it leaves out may be unused."""
     program = folder / "inner_loop"
-    command = [*COMPILE, "-Wno-unused-function", "-I", str(WORKLOAD), "-o", str(program), str(SOURCE)]
+    command = [*COMPILE, "-Wno-unused-function", "-I", str(WORKLOAD), "-o", str(program), str(SOURCE), *LIBRARIES]
     subprocess.run(command, check=True, timeout=TIMEOUT_SECONDS)
     return program
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from workload.image import COMPILE, SOURCES
+from workload.image import COMPILE, LIBRARIES, SOURCES
 
 SOURCE = Path(__file__).with_name("native.c")
 WORKLOAD = SOURCE.parents[1] / "workload"
@@ -15,7 +15,7 @@ def build_native(folder: Path) -> Path:
     """Compile `native.c` with the guest's own flags; the functions that it leaves out may be unused."""
     assert all((WORKLOAD / name).exists() for name in SOURCES)
     program = folder / "native"
-    command = [*COMPILE, "-Wno-unused-function", "-I", str(WORKLOAD), "-o", str(program), str(SOURCE)]
+    command = [*COMPILE, "-Wno-unused-function", "-I", str(WORKLOAD), "-o", str(program), str(SOURCE), *LIBRARIES]
     subprocess.run(command, check=True, timeout=120)
     return program
 

@@ -10,7 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workload.console import LONGEST_LINE_BYTES, GuestError, Parser, Ready, Record, Tick, Xor, write
+from workload.console import (
+    BUCKETS,
+    LONGEST_LINE_BYTES,
+    GuestError,
+    Latency,
+    Parser,
+    Phase,
+    Ready,
+    Record,
+    Tick,
+    Xor,
+    write,
+)
 from workload.errors import BadValueError
 
 NUMBERS = st.integers(min_value=0, max_value=2**64 - 1)
@@ -30,10 +42,19 @@ def readies(draw: st.DrawFn) -> Ready:
     return Ready(loop=draw(st.sampled_from(sorted(loops))), loops=loops, **{name: draw(NUMBERS) for name in names})
 
 
+@st.composite
+def latencies(draw: st.DrawFn) -> Latency:
+    counts = draw(st.dictionaries(st.integers(0, BUCKETS - 1), NUMBERS, min_size=1))
+    names = ("line", "sequence", "guest_ns", "taken_ns", "sum_ns", "most_ns")
+    return Latency(counts=dict(sorted(counts.items())), **{name: draw(NUMBERS) for name in names})
+
+
 RECORDS: st.SearchStrategy[Record] = st.one_of(
     readies(),
     st.builds(Xor, line=NUMBERS, vcpu=NUMBERS, sequence=NUMBERS, guest_ns=NUMBERS, bytes=NUMBERS, taken_ns=NUMBERS),
     st.builds(Tick, line=NUMBERS, sequence=NUMBERS, guest_ns=NUMBERS),
+    st.builds(Phase, line=NUMBERS, number=NUMBERS, guest_ns=NUMBERS),
+    latencies(),
     st.builds(GuestError, line=NUMBERS, guest_ns=NUMBERS, text=TEXTS),
 )
 NOISE = st.one_of(
@@ -141,6 +162,8 @@ def test_missing_numbers_are_lost_lines_but_a_late_start_is_none() -> None:
     [
         "1 tick 02 3", "1 tick -2 3", "1 tick 2", "1 tick 2 3 4", "1 tack 2 3", "tick 2 3", "1 tick  2 3", "",
         "1 tick \u0662 3", "1 ready 1 1 1 1 1 1 nosuch lcg4=1", "1 error 1 ",
+        "1 phase 1", "1 latency 1 1 1 1 1", "1 latency 1 1 1 1 1 27=1", "1 latency 1 1 1 1 1 2=1,1=1",
+        "1 latency 1 1 1 1 1 1=1,1=1", "1 latency 1 1 1 1 1 01=1", "1 latency 1 1 1 1 1 100=1",
     ],
 )  # fmt: skip
 def test_a_fitting_crc_does_not_excuse_a_line_outside_the_grammar(body: str) -> None:

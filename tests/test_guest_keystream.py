@@ -9,6 +9,8 @@ import pytest
 import zstandard
 
 from tests.native_guest import build_native, run_native
+from workload.image import guest_command_line
+from workload.settings import Workload
 
 PASSES = 8
 WINDOW_BYTES = 64 << 10
@@ -23,7 +25,8 @@ def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def memories(native: Path, loop: str, vcpus: int, share_bytes: int) -> list[bytes]:
     """The whole working set after the fill and after each pass."""
-    out = run_native(native, "memory", loop, str(vcpus), str(share_bytes), str(PASSES))
+    settings = guest_command_line(Workload(granularity_mib=65_536), vcpus)  # no line in between
+    out = run_native(native, "memory", loop, str(share_bytes), str(PASSES), "0", settings)
     size = vcpus * share_bytes
     assert len(out) == size * (PASSES + 1)
     return [out[size * i : size * (i + 1)] for i in range(PASSES + 1)]

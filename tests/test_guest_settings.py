@@ -8,9 +8,11 @@ import pytest
 
 from tests.native_guest import build_native, run_native
 from workload.console import GuestError, Parser
+from workload.errors import BadValueError
 from workload.image import guest_command_line
-from workload.settings import Workload
-from workload.value import settings_of
+from workload.settings import NO_PHASES, PHASED, Workload
+from workload.settings import WORKLOADS as WORKLOADS_BY_NAME
+from workload.value import bounds, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -26,19 +28,35 @@ def refusal(native: Path, command_line: str) -> str:
     return records[0].text
 
 
-def test_the_guest_reads_the_settings_that_the_command_line_says(native: Path) -> None:
-    workload = Workload(working_set_mib=48, granularity_mib=3, tick_ms=0, rate_limit_mib_s=200)
-    assert run_native(native, "settings", guest_command_line(workload, 7)).decode().split() == [
-        "working_set_mib=48", "granularity_mib=3", "tick_ms=0", "rate_limit_mib_s=200", "vcpus=7",
-    ]  # fmt: skip
+WORKLOADS = [
+    Workload(),
+    Workload(working_set_mib=48, granularity_mib=3, tick_ms=0, rate_limit_mib_s=200),
+    Workload(pattern="zipf", zipf_exponent_percent=120, guest_page_size="2m-hugetlb", probe_hz=50),
+    Workload(pattern="idle", phases="5:pattern=hotset,hot_access_percent=80/12:write_percent=0,pattern=random"),
+    Workload(phases="/".join(f"{n}:zero_percent={n}" for n in range(1, 17))),
+]
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name[:40])
+def test_the_guest_reads_each_phases_settings_as_the_workload_tells_them(native: Path, workload: Workload) -> None:
+    said = _lines(native, "settings", guest_command_line(workload, 7))
+    wanted = []
+    end = 0
+    for seconds, phase in workload.timeline():
+        end = end + seconds if seconds else 0
+        values = {name: getattr(phase, name) for name in settings_of(Workload) if name != "phases"} | {"vcpus": 7}
+        wanted += [f"{end} {name}={value}" for name, value in values.items()]
+    assert said == wanted
 
 
 def test_the_guest_has_the_bounds_of_the_workload(native: Path) -> None:
-    found = {name: (low, high, zero) for name, low, high, zero in map(str.split, _lines(native, "bounds"))}
+    found = {name: (phased == "1", words) for name, phased, words in (x.split("|") for x in _lines(native, "bounds"))}
     del found["vcpus"]  # the hardware's, not the workload's
+    known = settings_of(Workload)
     assert found == {
-        name: (f"{facts.low:.0f}", f"{facts.high:.0f}", f"{facts.zero:d}")
-        for name, (_, _, facts) in settings_of(Workload).items()
+        name: (name in PHASED, ", ".join(facts.choices) or bounds(facts).removesuffix(facts.unit).strip())
+        for name, (_, _, facts) in known.items()
+        if name != "phases"
     }
 
 
@@ -59,6 +77,9 @@ def test_the_guest_has_the_bounds_of_the_workload(native: Path) -> None:
         ),
         ("granularity_mib=1@*2", "migrascope.granularity_mib=1??2: want 1 to 65536"),
         ("granularity=1", "migrascope.granularity=1: no such setting"),
+        ("pattern=zapf", "migrascope.pattern=zapf: want sequential, random, once, hotset, zipf, idle"),
+        ("guest_page_size=", "migrascope.guest_page_size=: want any, 4k, 2m, 2m-hugetlb, 1g-hugetlb"),
+        ("change_percent=0", "migrascope.change_percent=0: want 1 to 100"),
         ("=1", "migrascope.=1: no such setting"),
         ("x" * 2000, f"migrascope.{'x' * 80}: no such setting"),
     ],
@@ -67,9 +88,69 @@ def test_a_bad_setting_is_named_with_what_was_wanted(native: Path, setting: str,
     assert refusal(native, guest_command_line(Workload(), 1, f"migrascope.{setting}")) == text
 
 
+@pytest.mark.parametrize(
+    ("phases", "text"),
+    [
+        ("5", "migrascope.phases: 5: want SECONDS:NAME=VALUE, 1 to 86400 s"),
+        ("5s:pattern=idle", "migrascope.phases: 5s: want SECONDS:NAME=VALUE, 1 to 86400 s"),
+        ("0:pattern=idle", "migrascope.phases: 0: want SECONDS:NAME=VALUE, 1 to 86400 s"),
+        ("86401:pattern=idle", "migrascope.phases: 86401: want SECONDS:NAME=VALUE, 1 to 86400 s"),
+        ("5:patern=idle", "migrascope.patern=idle: no such setting"),
+        ("5:write_percent=101", "migrascope.write_percent=101: want 0 to 100"),
+        ("5:tick_ms=5", "migrascope.phases: tick_ms: holds for the whole run, not a phase"),
+        ("/".join(["1:pattern=idle"] * 17), "migrascope.phases: want at most 16 of them"),
+    ],
+)
+def test_a_bad_phase_is_named_with_what_was_wanted(native: Path, phases: str, text: str) -> None:
+    assert refusal(native, guest_command_line(Workload(), 1, f"migrascope.phases={phases}")) == text
+
+
+@pytest.mark.parametrize(
+    ("phases", "text"),
+    [
+        ("5", "'5': want SECONDS:NAME=VALUE"),
+        ("0:pattern=idle", "want SECONDS:NAME=VALUE"),
+        ("86401:pattern=idle", "want SECONDS:NAME=VALUE"),
+        ("5:pattern=idle/", "want SECONDS:NAME=VALUE"),
+        ("5:patern=idle", "'patern=idle': want NAME=VALUE with one of rate_limit_mib_s, pattern"),
+        ("5:tick_ms=5", "'tick_ms=5': want NAME=VALUE"),
+        ("5:write_percent=", "'write_percent=': want 0 to 100 percent"),
+        ("5:write_percent=101", "workload.write_percent=101: want 0 to 100 percent"),
+        ("5:pattern=zapf", "workload.pattern='zapf': want one of sequential"),
+        ("5:pattern=idle hot", "want one of sequential"),
+        ("/".join(["1:pattern=idle"] * 17), "want at most 16 of them in 512 characters, found 17 in 254"),
+    ],
+)
+def test_a_bad_phase_is_refused_before_anything_runs(phases: str, text: str) -> None:
+    with pytest.raises(BadValueError) as caught:
+        Workload(phases=phases)
+    assert str(caught.value).startswith("workload.phases: ")
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("size", "page_mib"), [("2m-hugetlb", 2), ("1g-hugetlb", 1024)])
+def test_a_working_set_of_no_whole_huge_pages_is_refused(size: str, page_mib: int) -> None:
+    with pytest.raises(BadValueError, match=f"working_set_mib=33: want a multiple of {page_mib} MiB with guest_page"):
+        Workload(working_set_mib=33, guest_page_size=size)
+
+
+def test_two_usual_workloads_never_share_a_name() -> None:
+    made = {name: Workload(**fields).name for name, fields in WORKLOADS_BY_NAME.items()}  # type: ignore[arg-type]
+    assert len(set(made.values())) == len(made)
+    assert made["worst"] == "worst"
+
+
+def test_a_name_tells_the_phases_and_then_the_workload() -> None:
+    workload = Workload(pattern="zipf", rate_limit_mib_s=20, phases="5:pattern=hotset/2:pattern=sequential")
+    assert workload.name == "5s-hotset-90-10.rate-20-then-2s-rate-20-then-zipf-0.99.rate-20"
+
+
 def test_a_missing_setting_is_named(native: Path) -> None:
     given = guest_command_line(Workload(), 1).replace("migrascope.tick_ms=10", "")
     assert refusal(native, given) == "migrascope.tick_ms is missing on the kernel command line"
+    given = guest_command_line(Workload(), 1).replace(f"migrascope.phases={NO_PHASES}", "")
+    assert refusal(native, given) == "migrascope.phases is missing on the kernel command line"
 
 
 def _lines(native: Path, *arguments: str) -> list[str]:

@@ -93,11 +93,22 @@ def test_every_source_of_the_guest_is_part_of_its_key() -> None:
 def test_the_command_line_says_console_panic_and_every_setting() -> None:
     words = guest_command_line(Workload(rate_limit_mib_s=9), 3, "more=1").split()
     assert {"console=ttyS0", "quiet", "panic=-1"} <= set(words)
-    assert words[-6:] == [
+    assert words[-17:] == [
         "migrascope.working_set_mib=32",
         "migrascope.granularity_mib=16",
         "migrascope.tick_ms=10",
         "migrascope.rate_limit_mib_s=9",
+        "migrascope.pattern=sequential",
+        "migrascope.hot_memory_percent=10",
+        "migrascope.hot_access_percent=90",
+        "migrascope.zipf_exponent_percent=99",
+        "migrascope.write_percent=100",
+        "migrascope.change_percent=100",
+        "migrascope.zero_percent=0",
+        "migrascope.compressible_percent=0",
+        "migrascope.guest_page_size=any",
+        "migrascope.probe_hz=0",
+        "migrascope.phases=none",
         "migrascope.vcpus=3",
         "more=1",
     ]

@@ -6,22 +6,31 @@
 hex digits) of everything from `@` up to the space before `*`, included. `@` and `*` occur nowhere else: a record is
 found again right behind a torn one, and inside a line that the kernel has written into. Kinds and fields:
 
-    ready  guest_ns vcpus working_set_bytes granularity_bytes tick_ms rate_limit_bytes loop loop=bytes_per_second,...
-    xor    vcpu sequence guest_ns bytes taken_ns
-    tick   sequence guest_ns
-    error  guest_ns text
+    ready    guest_ns vcpus working_set_bytes granularity_bytes tick_ms rate_limit_bytes loop loop=bytes_per_second,...
+    xor      vcpu sequence guest_ns bytes taken_ns
+    tick     sequence guest_ns
+    phase    number guest_ns
+    latency  sequence guest_ns taken_ns sum_ns most_ns bucket=count,...
+    error    guest_ns text
+
+A kind keeps its fields for as long as the version stands; `phase` and `latency` came later, and consoles from before
+them read as they did.
 """
 
 from __future__ import annotations
 
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from workload.errors import BadValueError
 
 LONGEST_LINE_BYTES = 4096
+BUCKETS = 27
+"""Of a latency record: 0 holds accesses of at most 1 us, n those of at most 2^n us and more than half of it, the last
+one all that took longer than 2^25 us."""
 
 _RECORD = re.compile(rb"(@m1 ([^@*\n]*) )\*([0-9a-f]{8})")
 _NUMBER = r"(0|[1-9][0-9]{0,19})"
@@ -31,6 +40,9 @@ _READY = re.compile(
 )
 _XOR = re.compile(rf"{_NUMBER} xor {' '.join([_NUMBER] * 5)}")
 _TICK = re.compile(rf"{_NUMBER} tick {_NUMBER} {_NUMBER}")
+_PHASE = re.compile(rf"{_NUMBER} phase {_NUMBER} {_NUMBER}")
+_BUCKET = rf"(?:0|[1-9][0-9]?)={_NUMBER}"
+_LATENCY = re.compile(rf"{_NUMBER} latency {' '.join([_NUMBER] * 5)} ({_BUCKET}(?:,{_BUCKET})*)")
 _ERROR = re.compile(rf"{_NUMBER} error {_NUMBER} ([ -)+-?A-~]+)")
 _KERNEL = re.compile(rb"^\s*(<\d>)?\[ *\d+\.\d{6}\](\[ *[TC]\d+\])? ")
 _PANIC = re.compile(rb"Kernel panic[ -~]*")
@@ -73,6 +85,28 @@ class Tick:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Phase:
+    """The workload's phase of that number has begun; the first one, 0, begins with `ready`."""
+
+    line: int
+    number: int
+    guest_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """What the probe's accesses to memory took in the last `taken_ns`: how many of them fell into which bucket."""
+
+    line: int
+    sequence: int
+    guest_ns: int
+    taken_ns: int
+    sum_ns: int
+    most_ns: int
+    counts: Mapping[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
 class GuestError:
     """The guest gives up: a bad setting, no memory. It powers off after this line."""
 
@@ -81,7 +115,7 @@ class GuestError:
     text: str
 
 
-Record: TypeAlias = Ready | Xor | Tick | GuestError
+Record: TypeAlias = Ready | Xor | Tick | Phase | Latency | GuestError
 
 
 def write(record: Record) -> str:
@@ -101,6 +135,14 @@ def write(record: Record) -> str:
             fields = f"xor {record.vcpu} {record.sequence} {record.guest_ns} {record.bytes} {record.taken_ns}"
         case Tick():
             fields = f"tick {record.sequence} {record.guest_ns}"
+        case Phase():
+            fields = f"phase {record.number} {record.guest_ns}"
+        case Latency():
+            counts = ",".join(f"{bucket}={count}" for bucket, count in record.counts.items())
+            fields = (
+                f"latency {record.sequence} {record.guest_ns} {record.taken_ns} {record.sum_ns} {record.most_ns}"
+                f" {counts}"
+            )
         case GuestError():
             fields = f"error {record.guest_ns} {record.text}"
     body = f"{record.line} {fields}"
@@ -193,6 +235,11 @@ def _parse(body: str) -> Record | None:
     if match := _XOR.fullmatch(body):
         line, vcpu, sequence, guest_ns, count, taken_ns = map(int, match.groups())
         return Xor(line=line, vcpu=vcpu, sequence=sequence, guest_ns=guest_ns, bytes=count, taken_ns=taken_ns)
+    if match := _LATENCY.fullmatch(body):
+        return _latency([int(number) for number in match.groups()[:6]], match[7])
+    if match := _PHASE.fullmatch(body):
+        line, number, guest_ns = map(int, match.groups())
+        return Phase(line=line, number=number, guest_ns=guest_ns)
     if match := _READY.fullmatch(body):
         return _ready([int(number) for number in match.groups()[:7]], match[8], match[9])
     if match := _ERROR.fullmatch(body):
@@ -215,4 +262,21 @@ def _ready(numbers: list[int], loop: str, measured: str) -> Ready | None:
         rate_limit_bytes=rate_limit_bytes,
         loop=loop,
         loops=loops,
+    )
+
+
+def _latency(numbers: list[int], measured: str) -> Latency | None:
+    line, sequence, guest_ns, taken_ns, sum_ns, most_ns = numbers
+    pairs = [(int(bucket), int(count)) for bucket, count in (pair.split("=") for pair in measured.split(","))]
+    places = [bucket for bucket, _ in pairs]
+    if places != sorted(set(places)) or places[-1] >= BUCKETS:
+        return None
+    return Latency(
+        line=line,
+        sequence=sequence,
+        guest_ns=guest_ns,
+        taken_ns=taken_ns,
+        sum_ns=sum_ns,
+        most_ns=most_ns,
+        counts=dict(pairs),
     )

@@ -13,7 +13,10 @@ from pathlib import Path
 from workload.errors import BrokenError, UnsupportedError
 from workload.settings import Workload
 
-SOURCES = ("init.c", "keystream.h", "line.h", "settings.h")
+SOURCES = (
+    "init.c", "content.h", "ending.h", "keystream.h", "line.h", "order.h", "pages.h", "phases.h", "probe.h",
+    "settings.h", "worker.h",
+)  # fmt: skip
 COMPILE = (
     "gcc",
     "-std=gnu11",
@@ -26,6 +29,7 @@ COMPILE = (
     "-s",
     "-Wl,--build-id=none",
 )
+LIBRARIES = ("-lm",)
 COMPILE_TIMEOUT_SECONDS = 120.0
 
 # quiet keeps the kernel off our console but for its emergencies; panic=-1 restarts at once, which -no-reboot turns into
@@ -99,7 +103,7 @@ def _key() -> str:
         raise UnsupportedError(
             "initrd: the static libc.a is missing; install libc6-dev (Debian, Ubuntu) or glibc-static (Fedora)"
         )
-    key = hashlib.sha256(repr((COMPILE, version)).encode())
+    key = hashlib.sha256(repr((COMPILE, LIBRARIES, version)).encode())
     for path in (library, Path(__file__), *(Path(__file__).with_name(name) for name in SOURCES)):
         key.update(hashlib.sha256(path.read_bytes()).digest())
     return key.hexdigest()
@@ -113,7 +117,11 @@ def _gcc(option: str) -> str:
 def _compile(program: Path) -> None:
     source = Path(__file__).with_name(SOURCES[0])
     done = subprocess.run(
-        [*COMPILE, "-o", program, source], capture_output=True, text=True, timeout=COMPILE_TIMEOUT_SECONDS, check=False
+        [*COMPILE, "-o", program, source, *LIBRARIES],
+        capture_output=True,
+        text=True,
+        timeout=COMPILE_TIMEOUT_SECONDS,
+        check=False,
     )
     if done.returncode != 0:
         first = next((line for line in done.stderr.splitlines() if "error" in line), done.stderr.strip())

@@ -17,12 +17,13 @@ struct keystream {
     uint64_t lane[LANES];
 };
 
-/* Xors `bytes` bytes, a multiple of the page size, from `memory` on; the keystream goes on where it stood. */
+/* Xors `bytes` bytes, a multiple of TURN_BYTES, from `memory` on; the keystream goes on where it stood. */
 typedef void keystream_loop(void *memory, size_t bytes, struct keystream *stream);
 
 struct candidate {
     const char *name;
     keystream_loop *loop;
+    int lanes; /* how many of them it uses */
 };
 
 /* splitmix64: Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators" (2014). */
@@ -35,12 +36,19 @@ static inline uint64_t splitmix64(uint64_t *state)
     return mixed ^ (mixed >> 31);
 }
 
-static inline void keystream_seed(struct keystream *stream, uint64_t share, uint64_t pass)
+/* Where a sequence of splitmix64 begins for one share: different for each of its passes. */
+static inline uint64_t seed_of(uint64_t share, uint64_t pass)
 {
     uint64_t state = pass;
     uint64_t mixed = splitmix64(&state) ^ share;
 
-    state = splitmix64(&mixed);
+    return splitmix64(&mixed);
+}
+
+static inline void keystream_seed(struct keystream *stream, uint64_t share, uint64_t pass)
+{
+    uint64_t state = seed_of(share, pass);
+
     for (int i = 0; i < LANES; i++)
         stream->lane[i] = splitmix64(&state);
 }
@@ -91,10 +99,14 @@ static void xor_mwc16(void *memory, size_t bytes, struct keystream *stream)
 }
 
 static const struct candidate CANDIDATES[] = {
-    {"lcg4", xor_lcg4},
-    {"mwc16", xor_mwc16},
+    {"lcg4", xor_lcg4, 4},
+    {"mwc16", xor_mwc16, LANES},
 };
 
 #define CANDIDATE_COUNT (sizeof CANDIDATES / sizeof CANDIDATES[0])
+/* What one turn of any candidate's loop takes: it is given multiples of this. */
+#define TURN_BYTES (LANES * 8u)
+
+static const struct candidate *chosen;
 
 #endif
