@@ -10,7 +10,7 @@ from exporter.metric import RUN_LABELS, Metric
 
 CHAPTERS = {
     "The run": ("run", "event", "summary"),
-    "The guest": ("guest_xor", "guest_tick"),
+    "The guest": ("guest_xor", "guest_tick", "guest_latency"),
     "The QEMU processes": ("qemu_cpu", "qemu_memory"),
     "The migration": ("migration",),
     "The verdict": ("verdict",),

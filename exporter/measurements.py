@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from workload.console import BUCKETS
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -19,12 +21,26 @@ MEASUREMENTS: dict[str, Measurement] = {
     "guest_xor": Measurement(tags=("vcpu",), fields=("bytes", "seconds", "sequence")),
     # offset_seconds = host arrival - guest monotonic; absent where the line was older than the exporter
     "guest_tick": Measurement(tags=(), fields=("guest_seconds", "offset_seconds", "sequence")),
+    # accesses of the guest's probe in the last `seconds` of its clock: their number, mean and longest, and how many of
+    # them took at most 2^N us and more than half of that (bucketN; absent: none; the last one: longer still)
+    "guest_latency": Measurement(
+        tags=("role",),
+        fields=(
+            "accesses",
+            "seconds",
+            "mean_seconds",
+            "most_seconds",
+            "sequence",
+            *(f"bucket{number}" for number in range(BUCKETS)),
+        ),
+    ),
     # kind: vcpu, migration, multifd, return-path, post-copy, main, io, other, and process for the whole QEMU
     "qemu_cpu": Measurement(tags=("role", "kind", "index"), fields=("cpu_seconds", "run_delay_seconds")),
     "qemu_memory": Measurement(tags=("role",), fields=("resident_bytes",)),
     # driver.progress.FIELDS in base units, and `sequence`, the number of the poll: a gap in it is a gap in polling
     "migration": Measurement(tags=("role",), fields=None, words=("status",)),
-    # role: source, destination (QMP events), driver (marks: name is phase.NAME, action.NAME, outcome.NAME), exporter
+    # role: source, destination (QMP events), driver (marks: name is phase.NAME, action.NAME, outcome.NAME), exporter;
+    # guest-phase.N on the console of source or destination: the workload's phase N has begun
     "event": Measurement(tags=("role", "name"), fields=("count", "iteration"), words=("detail",)),
     # truth values are 0.0 and 1.0; what cannot be told at a boundary is absent (docs/convergence.md has the formulas)
     "verdict": Measurement(

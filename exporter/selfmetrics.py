@@ -35,6 +35,11 @@ class Histogram:
     counts: tuple[float, ...]
     sum: float
 
+    def __add__(self, other: Histogram) -> Histogram:
+        """The observations of both, which have the same buckets."""
+        counts = tuple(mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True))
+        return Histogram(counts=counts, sum=self.sum + other.sum)
+
 
 @dataclass(kw_only=True)
 class Distribution:

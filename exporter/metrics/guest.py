@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from exporter.metric import Metric
+from workload.console import BUCKETS
+
+LATENCY_BUCKETS = tuple(2.0**number * 1e-6 for number in range(BUCKETS - 1))
+"""Upper bounds in seconds of the probe's buckets; what took longer stands in one more."""
 
 
 def guest_metrics() -> list[Metric]:
@@ -37,5 +41,11 @@ def guest_metrics() -> list[Metric]:
             name="migrascope_guest_clock_offset_seconds", kind="gauge",
             help=f"Host clock at arrival minus the guest's monotonic clock; its shift is the blackout ({tick})",
             measurement="guest_tick", field="offset_seconds",
+        ),
+        Metric(
+            name="migrascope_guest_access_latency_seconds", kind="histogram", tally=True,
+            help="How long sampled accesses to the guest's memory took, on its own clock (the guest's console, latency"
+            " lines; workload.probe_hz > 0)",
+            measurement="guest_latency", field="bucket{bucket}", over="mean_seconds", buckets=LATENCY_BUCKETS,
         ),
     ]  # fmt: skip

@@ -54,7 +54,7 @@ def add(shown: Family, metric: Metric, labels: LABELS, value: float | str | Hist
             shown.add_metric(labels, {name: named[name] for name in metric.labels})
         case HistogramMetricFamily(), Histogram():
             totals = list(accumulate(value.counts))
-            bounds = [*(f"{bound:g}" for bound in metric.buckets), "+Inf"]
+            bounds = [*(f"{bound:.10g}" for bound in metric.buckets), "+Inf"]
             shown.add_metric(labels, list(zip(bounds, totals, strict=True)), value.sum)
         case _:
             raise ValueError(f"metric {metric.name}: a {metric.kind} cannot take {value!r}")

@@ -9,6 +9,7 @@ from exporter.catalogue import BY_NAME, CATALOGUE
 from exporter.journal import Header
 from exporter.metric import Metric
 from exporter.sample import Sample
+from exporter.selfmetrics import Histogram
 from exporter.sinks.mapping import LABELS, PLAN, Value, series_of
 
 LATEST_ONLY = frozenset(name for name, metrics in PLAN.items() if not any(metric.tally for metric in metrics))
@@ -147,6 +148,9 @@ class RunSeries:
         elif metric.tally and isinstance(value, float):
             before = values.get(labels, 0.0)
             values[labels] = value + (before if isinstance(before, float) else 0.0)
+        elif metric.tally and isinstance(value, Histogram):
+            earlier = values.get(labels)
+            values[labels] = earlier + value if isinstance(earlier, Histogram) else value
         elif metric.field != "*" or labels in values or len(values) < MOST_UNMAPPED:
             values[labels] = value
 

@@ -1,4 +1,4 @@
-"""The console source: the guest's xor and tick lines, stamped at their arrival."""
+"""The console source: the guest's lines, stamped at their arrival."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from driver.clock import Clock
 from exporter.journal import Batch
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
-from workload.console import Tick, Xor
+from workload.console import GuestError, Latency, Phase, Ready, Xor
 from workload.follow import Arrival, Follower
 
 GATHER_SECONDS = 0.05
@@ -83,19 +83,25 @@ class ConsoleSource:
 
     def _sample(self, arrival: Arrival) -> Sample | None:
         record = arrival.record
-        if not isinstance(record, Tick | Xor):
+        if isinstance(record, Ready | GuestError):
             return None
         seen = arrival.end_offset > self._unseen_bytes
         stamp_ns = self._clock.stamp(arrival.stamp_ns)
         if not seen and self._clock_offset_ns is not None:
             stamp_ns = record.guest_ns + self._clock_offset_ns
-        if isinstance(record, Xor):
-            return Sample(
-                "guest_xor",
-                stamp_ns,
-                {"bytes": float(record.bytes), "seconds": record.taken_ns * NANO, "sequence": float(record.sequence)},
-                {"vcpu": str(record.vcpu)},
-            )
+        match record:
+            case Xor():
+                fields = {
+                    "bytes": float(record.bytes),
+                    "seconds": record.taken_ns * NANO,
+                    "sequence": float(record.sequence),
+                }
+                return Sample("guest_xor", stamp_ns, fields, {"vcpu": str(record.vcpu)})
+            case Latency():
+                return Sample("guest_latency", stamp_ns, _latency_fields(record), {"role": self.role})
+            case Phase():
+                tags = {"role": self.role, "name": f"guest-phase.{record.number}"}
+                return Sample("event", stamp_ns, {"count": 1.0}, tags)
         fields = {"guest_seconds": record.guest_ns * NANO, "sequence": float(record.sequence)}
         if seen:
             self._clock_offset_ns = stamp_ns - record.guest_ns
@@ -107,3 +113,15 @@ class ConsoleSource:
         if parser.garbage_lines > self._garbage_lines:
             self._metrics.dropped_lines.add(self.role, amount=parser.garbage_lines - self._garbage_lines)
             self._garbage_lines = parser.garbage_lines
+
+
+def _latency_fields(record: Latency) -> dict[str, float | str]:
+    accesses = sum(record.counts.values())
+    fields: dict[str, float | str] = {
+        "accesses": float(accesses),
+        "seconds": record.taken_ns * NANO,
+        "mean_seconds": record.sum_ns / max(accesses, 1) * NANO,
+        "most_seconds": record.most_ns * NANO,
+        "sequence": float(record.sequence),
+    }
+    return fields | {f"bucket{bucket}": float(count) for bucket, count in record.counts.items()}
