@@ -18,6 +18,7 @@ from driver.comparison import Comparison
 from driver.doctor import Finding
 from driver.record import RunRecord
 from exporter.index import RunRow
+from exporter.mirror.status import Standing
 from exporter.summary import Summary
 
 SHORTEST_NAME = 14
@@ -68,6 +69,24 @@ def run_tables(record: RunRecord, summary: Summary | None) -> list[RenderableTyp
         for place, (name, value) in enumerate(facts.items()):
             asked.add_row("" if place else group, name, Text(value))
     return [answer, figures, phases, asked] if record.phases else [answer, figures, asked]
+
+
+def mirrors_table(mirrors: Sequence[Standing]) -> RenderableType:
+    """What `mirror status` prints: one mirror a block, its counters since its spool was made."""
+    table = _plain_table("mirror", "", "")
+    for mirror in mirrors:
+        place = f"{mirror.url} {mirror.bucket}".strip()
+        table.add_row(mirror.mirror, "state", Text(mirror.trouble or "takes what it is sent"))
+        facts = {
+            "destination": place, "lag": duration(mirror.lag_seconds),
+            "waiting": f"{mirror.waiting_bytes / MIB:.1f} MiB of {mirror.waiting_runs} runs",
+            "sent": f"{mirror.samples} samples", "retried": f"{mirror.retries} requests",
+            "dropped": f"{mirror.dropped} samples", "dead letters": f"{mirror.dead_letters} rows",
+            "collapsed": f"{mirror.collapsed} values",
+        }  # fmt: skip
+        for name, text in facts.items():
+            table.add_row("", name, Text(text))
+    return table
 
 
 def query_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> RenderableType:

@@ -28,24 +28,43 @@ LINE_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling:
+class Mirroring:
+    """Where samples go beside the journal. Tokens are named by their files (the exporter may know them otherwise)."""
+
+    influx_url: str | None = setting(
+        None, unit="URL", help="mirror the samples to this InfluxDB 2 (or VictoriaMetrics)", group="mirrors"
+    )
+    influx_org: str = setting("migrascope", unit="", help="InfluxDB organisation", group="mirrors")
+    influx_bucket: str = setting("migrascope", unit="", help="InfluxDB bucket", group="mirrors")
+    influx_token_file: str | None = setting(
+        None, unit="PATH", help="file with InfluxDB's token, never the token itself", group="mirrors"
+    )
+    remote_write: str | None = setting(
+        None, unit="URL", help="send the samples to this receiver of Prometheus' remote write", group="mirrors"
+    )
+    remote_write_user: str = setting(
+        "", unit="NAME", help="user of basic authentication; none: the token is a bearer token", group="mirrors"
+    )
+    remote_write_token_file: str | None = setting(
+        None, unit="PATH", help="file with the receiver's token or password", group="mirrors"
+    )
+    spool_mib: int = setting(
+        1024, unit="MiB", help="journal kept for a mirror that takes nothing; then the oldest go", group="mirrors",
+        low=1, high=1 << 20,
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling(Mirroring):
     """How often a run is sampled, and where its samples go beside the journal; travels in attach."""
 
     rest_hz: float = setting(10.0, unit="Hz", help="sampling rate at rest", group="telemetry", low=0.1, high=1000)
     active_hz: float = setting(
         100.0, unit="Hz", help="sampling rate while a migration is active", group="telemetry", low=0.1, high=1000
     )
-    influx_url: str | None = setting(
-        None, unit="URL", help="mirror the samples to this InfluxDB 2 (or VictoriaMetrics)", group="telemetry"
-    )
-    influx_org: str = setting("migrascope", unit="", help="InfluxDB organisation", group="telemetry")
-    influx_bucket: str = setting("migrascope", unit="", help="InfluxDB bucket", group="telemetry")
-    influx_token_file: str | None = setting(
-        None, unit="PATH", help="file with InfluxDB's token, never the token itself", group="telemetry"
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -55,13 +55,15 @@ class AttachedRun:
         """What the run looks like now."""
         return self._recording.view.state(self._verdicts.in_words())
 
-    async def start(self) -> None:
+    async def start(self, opened: Callable[[], None]) -> None:
         """Open the journal and all sources; returns once each has come up or failed for the first time.
+
+        `opened` is called when the journal is there and holds no sample yet; should it fail, the run is not watched.
 
         Raises:
             OSError: the journal cannot be written.
         """
-        self._recording = Recording(self.run, self._header, self._record, self._sinks, self._metrics)
+        self._recording = Recording(self.run, self._header, self._record, self._sinks, self._metrics, opened)
         self._following = Following(f"run {self.run.run}", self.vm, self._recording.take, self._metrics)
         await self._following.start(self._sources(self._recording.left))
 

@@ -8,7 +8,6 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,9 +16,9 @@ from driver.datadir import DataDir
 from driver.watch import STORED_SECONDS, Sampling
 from exporter import history
 from exporter.attached import AttachedRun
+from exporter.mirror.service import Mirrors
 from exporter.selfmetrics import SelfMetrics
 from exporter.sink import Sink
-from exporter.sinks.influxdb import InfluxSink, Mirror
 from exporter.slots import Slots
 from workload.errors import BadValueError, MigrascopeError
 from workload.value import from_json
@@ -29,7 +28,6 @@ ANSWER_SECONDS = 5.0
 LOOK_SECONDS = 0.05
 ATTACH_WAIT_SECONDS = 60.0
 MOST_REMEMBERED_RUNS = 100
-MIRROR_SECONDS = 10.0
 ASK_SECONDS = 2.0
 """How long a driver may take from a run's end to asking whether it is stored; a lingering of 0 waits that long too."""
 
@@ -39,9 +37,12 @@ log = logging.getLogger(__name__)
 class Desk:
     """Answers drivers and viewers; holds the runs that are attached, and those that are being stored."""
 
-    def __init__(self, data: DataDir, sinks: Sequence[Sink], metrics: SelfMetrics, series_seconds: float) -> None:
+    def __init__(
+        self, data: DataDir, sinks: Sequence[Sink], mirrors: Mirrors, metrics: SelfMetrics, series_seconds: float
+    ) -> None:
         self._data = data
         self._sinks = sinks
+        self._mirrors = mirrors
         self._metrics = metrics
         self._slots = Slots(series_seconds)
         self._runs: dict[str, AttachedRun] = {}
@@ -49,8 +50,6 @@ class Desk:
         self._ending: set[str] = set()
         self._storing: dict[str, asyncio.Task[str | None]] = {}
         self._ended: dict[str, AttachedRun] = {}
-        self._mirrors: dict[str, list[InfluxSink]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
         self._connections: set[asyncio.Task[Any] | None] = set()
         self._unasked: dict[str, float] = {}
         self._operations: Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
@@ -66,7 +65,7 @@ class Desk:
         storing = any(not task.done() for task in self._storing.values())
         now = asyncio.get_running_loop().time()
         unasked = any(now < until for until in self._unasked.values())
-        return bool(self._runs or self._attaching or self._ending or self._closing or storing or unasked)
+        return bool(self._runs or self._attaching or self._ending or self._mirrors.busy or storing or unasked)
 
     async def tidy(self) -> None:
         """Close and compact what dead drivers and exporters have left."""
@@ -77,11 +76,11 @@ class Desk:
 
     async def close(self) -> None:
         """Stop watching all runs (their journals stay, for the next exporter) and wait for those being stored."""
-        for name, run in self._runs.items():
+        for run in self._runs.values():
             await run.abandon()
-            self._close_mirrors(self._mirrors.pop(name))
+            self._mirrors.release(run.run)
         self._runs.clear()
-        pending = [task for task in (*self._storing.values(), *self._closing) if not task.done()]
+        pending = [task for task in self._storing.values() if not task.done()]
         if pending:
             await asyncio.wait(pending, timeout=STORED_SECONDS)
         connections = [task for task in self._connections if task is not None]
@@ -128,18 +127,17 @@ class Desk:
             raise BadValueError(f"run {run}: is not in {self._data.runs}")
         vm = self._slots.take()
         self._attaching.add(run)
-        mirrors: list[InfluxSink] = []
         try:
-            mirrors = self._mirrors_of(sampling)
-            attached = AttachedRun(directory, vm, sampling, [*self._sinks, *mirrors], self._metrics)
-            await attached.start()
+            spools = self._mirrors.spools_of(sampling)
+            attached = AttachedRun(directory, vm, sampling, self._sinks, self._metrics)
+            await attached.start(lambda: self._mirrors.follow(directory, spools))
         except BaseException:
             self._slots.release(vm)
-            self._close_mirrors(mirrors)
+            self._mirrors.release(directory)
             raise
         finally:
             self._attaching.discard(run)
-        self._runs[run], self._mirrors[run] = attached, mirrors
+        self._runs[run] = attached
         return {"vm": vm}
 
     async def _detach(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +151,7 @@ class Desk:
         finally:
             self._slots.release(attached.vm)
             self._ending.discard(run)
-            self._close_mirrors(self._mirrors.pop(run))
+            self._mirrors.release(attached.run)
         self._remember(attached, asyncio.create_task(self._store(attached)))
         return {}
 
@@ -203,24 +201,6 @@ class Desk:
             log.warning("run %s: could not be stored: %s", attached.run.run, error)
             return str(error)
         return None
-
-    def _mirrors_of(self, sampling: Sampling) -> list[InfluxSink]:
-        if sampling.influx_url is None:
-            return []
-        mirror = Mirror(
-            url=sampling.influx_url,
-            org=sampling.influx_org,
-            bucket=sampling.influx_bucket,
-            token_file=Path(sampling.influx_token_file) if sampling.influx_token_file else None,
-        )
-        return [InfluxSink(mirror, self._metrics)]
-
-    def _close_mirrors(self, mirrors: list[InfluxSink]) -> None:
-        """Let mirrors write what waits, in a thread each: no driver waits for a mirror."""
-        for mirror in mirrors:
-            closing = asyncio.create_task(asyncio.to_thread(mirror.close, MIRROR_SECONDS))
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
 
     def _remember(self, attached: AttachedRun, storing: asyncio.Task[str | None]) -> None:
         run = attached.run.run

@@ -93,24 +93,37 @@ class JournalWriter:
 
 @dataclass(kw_only=True)
 class JournalReader:
-    """Reads a segment. After the batches were taken, `header` and `damaged_lines` are known."""
+    """Reads a segment. After the batches were taken, `header` and `damaged_lines` are known.
+
+    `offset` is where the last batch ended that was yielded, or the last whole line that was read: a line that is being
+    written is none yet.
+    """
 
     path: Path
     header: Header | None = None
     damaged_lines: int = 0
+    offset: int = 0
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield every whole batch in order; damaged lines are counted, never raised."""
+    def batches(self, start: int = 0) -> Iterator[Batch]:
+        """Yield every whole batch in order, from the byte `start`; damaged lines are counted, never raised."""
         with self.path.open("rb") as file:
+            if start:
+                self._take_header(_checked(file.readline()))
+                self.offset = file.seek(start)
             for line in file:
+                self.offset += len(line) if line.endswith(b"\n") else 0
                 data = _checked(line)
                 if data is None:
                     self.damaged_lines += bool(line.strip())
-                elif "header" in data:
-                    header = data["header"]
-                    self.header = Header(**(header | {"clock": Clock(**header["clock"])}))
-                else:
+                elif not self._take_header(data):
                     yield Batch(samples=[Sample(m, t, f, g) for m, t, f, g in data["s"]], offsets=data["o"])
+
+    def _take_header(self, data: dict[str, Any] | None) -> bool:
+        if data is None or "header" not in data:
+            return False
+        header = data["header"]
+        self.header = Header(**(header | {"clock": Clock(**header["clock"])}))
+        return True
 
 
 def _checked(line: bytes) -> dict[str, Any] | None:
@@ -121,4 +134,9 @@ def _checked(line: bytes) -> dict[str, Any] | None:
         data = orjson.loads(content)
     except orjson.JSONDecodeError:
         return None
-    return data if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return None
+    if b"null" in content:  # what JSON has no word for (a number that is not finite) was written as null: it is absent
+        for row in data.get("s", ()):
+            row[2] = {name: value for name, value in row[2].items() if value is not None}
+    return data

@@ -23,14 +23,20 @@ class Recording:
     """Writes one run from its construction to `close`.
 
     What an exporter that died has recorded of the run is shown to view and sinks first; `left` says where the sources
-    go on.
+    go on. `opened` is called when the journal is there and holds no sample yet; should it fail, nothing is recorded.
 
     Raises:
         OSError: the journal cannot be written.
     """
 
     def __init__(
-        self, run: RunDir, header: Header, record: RunRecord, sinks: Sequence[Sink], metrics: SelfMetrics
+        self,
+        run: RunDir,
+        header: Header,
+        record: RunRecord,
+        sinks: Sequence[Sink],
+        metrics: SelfMetrics,
+        opened: Callable[[], None],
     ) -> None:
         self.run = run
         self.header = header
@@ -47,6 +53,11 @@ class Recording:
                 self._sinks.append(sink)
             self.left: Left = read_left(run, self._hand_on)
             journal = JournalWriter(run.new_journal(), header)
+            try:
+                opened()
+            except BaseException:
+                journal.close()
+                raise
         except BaseException:
             self._let_go()
             raise

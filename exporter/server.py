@@ -23,8 +23,9 @@ from prometheus_client import CollectorRegistry
 from driver.clock import BOOT_ID
 from driver.datadir import DataDir, runtime_dir, write_json
 from driver.lock import try_lock
-from driver.watch import LINE_LIMIT, ExporterInfo
+from driver.watch import LINE_LIMIT, ExporterInfo, Mirroring
 from exporter.desk import Desk
+from exporter.mirror.service import Mirrors
 from exporter.rates import wake_exactly
 from exporter.selfmetrics import SelfMetrics
 from exporter.sinks.http import ADDRESS, MetricsServer
@@ -40,19 +41,21 @@ GARBAGE_THRESHOLDS = (20_000, 20, 20)
 log = logging.getLogger(__name__)
 
 
-def serve(data: DataDir, *, port: int, linger_seconds: float | None) -> int:
+def serve(data: DataDir, *, port: int, linger_seconds: float | None, mirroring: Mirroring) -> int:
     """Serve a data directory until a signal comes; returns the exit status.
+
+    `mirroring` names the destinations of every run, beside those that a run asks for itself.
 
     With `linger_seconds` it also ends by itself: when the last run's series have gone and so many seconds have passed
     since. Port 0 takes any free one.
 
     Raises:
-        MigrascopeError: another exporter serves this data directory, or the port is taken.
+        MigrascopeError: another exporter serves this data directory, the port is taken, or a mirror cannot be used.
     """
     logging.basicConfig(level=logging.INFO, format="exporter: %(levelname)s: %(message)s", stream=sys.stderr)
     wake_exactly()
     with _only_one(data):
-        return asyncio.run(_serve(data, port, linger_seconds))
+        return asyncio.run(_serve(data, port, linger_seconds, mirroring))
 
 
 def main() -> int:
@@ -63,14 +66,16 @@ def main() -> int:
     parser.add_argument("--linger", type=float, default=None, metavar="SECONDS")
     arguments = parser.parse_args()
     try:
-        return serve(DataDir.open(arguments.data_dir), port=arguments.port, linger_seconds=arguments.linger)
+        data = DataDir.open(arguments.data_dir)
+        return serve(data, port=arguments.port, linger_seconds=arguments.linger, mirroring=Mirroring())
     except MigrascopeError as error:
         print(f"exporter: {error}", file=sys.stderr)
         return 1
 
 
-async def _serve(data: DataDir, port: int, linger_seconds: float | None) -> int:
+async def _serve(data: DataDir, port: int, linger_seconds: float | None, mirroring: Mirroring) -> int:
     own = SelfMetrics()
+    mirrors = Mirrors(data, mirroring, own)
     own.info.set(metadata.version("migrascope"), value=1.0)
     series_seconds = LINGER_SECONDS if linger_seconds is None else min(LINGER_SECONDS, linger_seconds)
     prometheus = PrometheusSink(own, series_seconds)
@@ -84,7 +89,8 @@ async def _serve(data: DataDir, port: int, linger_seconds: float | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        desk = Desk(data, [prometheus], own, series_seconds)
+        desk = Desk(data, [prometheus], mirrors, own, series_seconds)
+        mirrors.start()
         async with _announced(data, desk, metrics.port):
             print(f"http://{ADDRESS}:{metrics.port}/metrics", flush=True)
             tidying = asyncio.create_task(desk.tidy())
@@ -96,6 +102,7 @@ async def _serve(data: DataDir, port: int, linger_seconds: float | None) -> int:
             await desk.close()
             await tidying
     finally:
+        await mirrors.close()
         await asyncio.to_thread(metrics.close)
     return 0
 

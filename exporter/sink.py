@@ -1,4 +1,4 @@
-"""What takes a live run's samples beside the journal: Prometheus' view, the InfluxDB mirror."""
+"""What takes a live run's samples beside the journal."""
 
 from __future__ import annotations
 

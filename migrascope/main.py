@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from migrascope import campaign, history, host, migrations, services, stack
+from migrascope import campaign, history, host, migrations, mirrors, services, stack
 from migrascope.options import Parser
 from workload.errors import MigrascopeError
 
@@ -16,6 +16,7 @@ COMMANDS = (
     *campaign.COMMANDS,
     *history.COMMANDS,
     *host.COMMANDS,
+    *mirrors.COMMANDS,
     *services.COMMANDS,
     *stack.COMMANDS,
 )

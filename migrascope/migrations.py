@@ -27,6 +27,7 @@ from migrascope.options import (
     add_common_options,
     add_run_options,
     data_dir,
+    mirroring_from,
     note,
     scenario_from,
     strategies_in_words,
@@ -169,7 +170,7 @@ def _request(arguments: argparse.Namespace, scenario: Scenario) -> Request:
         kernel=arguments.kernel,
         warm_start=arguments.warm_start,
         settle=value_from(Settle, arguments),
-        sampling=value_from(Sampling, arguments),
+        sampling=mirroring_from(Sampling, arguments),
     )
 
 

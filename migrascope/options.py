@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+import typing
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -12,12 +14,14 @@ from driver.datadir import DataDir
 from driver.hardware import Hardware
 from driver.scenario import STRATEGIES, Scenario, strategy_fields
 from driver.settle import Settle
-from driver.watch import Sampling
+from driver.watch import Mirroring, Sampling
+from exporter.mirror.destination import destinations_of
 from workload.errors import BadValueError
 from workload.settings import Workload
 from workload.value import Setting, bounds, parse_word, settings_of
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Mirroring)
 
 SHORT = {"accelerator": "accel"}
 """Fields whose option is not simply their name."""
@@ -31,10 +35,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
-def add_value_options(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
-    """Add one option for each setting of a value class, grouped, with unit, bounds and default in its help."""
+def add_value_options(parser: argparse.ArgumentParser, kind: type[Any], only: tuple[str, ...] = ("",)) -> None:
+    """Add one option for each setting of a value class, grouped, with unit, bounds and default in its help.
+
+    `only` names the beginnings of the settings that are wanted.
+    """
     groups: dict[str, Any] = {}
     for name, (plain, default, facts) in settings_of(kind).items():
+        if not name.startswith(only):
+            continue
         if facts.group not in groups:
             groups[facts.group] = parser.add_argument_group(facts.group)
         how: dict[str, Any] = (
@@ -78,6 +87,23 @@ def words_of(value: Any) -> list[str]:
         else:
             words.append(f"--{option_name(name)}={found}")
     return words
+
+
+def mirroring_from(kind: type[M], arguments: argparse.Namespace) -> M:
+    """Build a value that says where samples are mirrored to; paths become absolute, for the exporter stands elsewhere.
+
+    Raises:
+        BadValueError: a destination cannot be used.
+    """
+    asked = value_from(kind, arguments)
+    paths = {
+        name: str(Path(path).absolute())
+        for name in ("influx_token_file", "remote_write_token_file")
+        if (path := getattr(asked, name)) is not None
+    }
+    asked = replace(asked, **typing.cast("dict[str, typing.Any]", paths))
+    destinations_of(asked)
+    return asked
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

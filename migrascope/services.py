@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from driver.watch import Mirroring
 from exporter import server
 from migrascope.command import Command
-from migrascope.options import add_common_options, data_dir, note
+from migrascope.options import add_common_options, add_value_options, data_dir, mirroring_from, note
 from workload.errors import BadValueError
 
 LAST_PORT = 65535
@@ -18,12 +19,15 @@ def _exporter_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--port", type=int, default=server.DEFAULT_PORT, metavar="N", help="port of /metrics on 127.0.0.1; 0 = any free"
     )
+    add_value_options(parser, Mirroring)
 
 
 def _exporter(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.port <= LAST_PORT:
         raise BadValueError(f"exporter: --port {arguments.port}: want 0 (any free one) to {LAST_PORT}")
-    return server.serve(data_dir(arguments), port=arguments.port, linger_seconds=None)
+    return server.serve(
+        data_dir(arguments), port=arguments.port, linger_seconds=None, mirroring=mirroring_from(Mirroring, arguments)
+    )
 
 
 def _dashboards_options(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from driver.datadir import DataDir
+from exporter.mirror import delivery, feed
+from tests.faulty import Script, faulty_server
 from tests.golden import Golden
 from tests.servers import unused_port
 from workload.cache import cache_dir
@@ -90,6 +93,27 @@ def chromium_binary(cache: Path) -> Path:
 def free_port() -> int:
     """A TCP port of loopback that nothing listens on at this moment."""
     return unused_port()
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    """A server that takes writes and follows a script of faults."""
+    with faulty_server() as found:
+        yield found
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDir:
+    """An empty data directory."""
+    return DataDir.open(tmp_path / "data")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror's pauses of a fraction: what is tested is their order, not their length."""
+    monkeypatch.setattr(delivery, "FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(delivery, "LAST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(feed, "LOOK_SECONDS", 0.02)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -17,7 +17,10 @@ import pytest
 
 from dashboards.build import DASHBOARDS
 from dashboards.normalise import text
+from driver.datadir import DataDir
 from exporter.measurements import MEASUREMENTS
+from exporter.mirror.status import standings
+from tests.live_pair import wait_until
 from tests.servers import Server, running_prometheus, running_victoria_metrics
 from tests.test_dashboards import unanswered
 from tests.test_rules import write_rules
@@ -89,6 +92,7 @@ def demo(
         found = Demo(runs=json.loads(listed.stdout), fired=fired)
         for make in DASHBOARDS.values():
             found.unanswered += unanswered(prometheus, json.loads(text(make())), instance, start)
+        wait_until(lambda: not any(mirror.waiting_runs for mirror in standings(DataDir.open(data))), START_SECONDS)
         victoria.post("/internal/force_flush")
         for run in (run["run"] for run in found.runs):
             found.mirrored |= mirrored(victoria, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from driver.record import RunRecord
 from exporter.catalogue import BY_NAME, CATALOGUE
@@ -14,6 +14,8 @@ from exporter.sinks.mapping import LABELS, PLAN, Value, series_of
 
 LATEST_ONLY = frozenset(name for name, metrics in PLAN.items() if not any(metric.tally for metric in metrics))
 """Measurements of which only a series' last sample matters: at 100 Hz most samples of a batch need not be looked at."""
+
+Changed = Callable[[Metric, LABELS, Value | None], None]
 
 GIB = 1 << 30
 NANO = 1e-9
@@ -29,9 +31,14 @@ _OPEN = {
 
 
 class RunSeries:
-    """The series of one run, used under the sink's lock."""
+    """The series of one run, used under the sink's lock.
 
-    def __init__(self, header: Header, record: RunRecord) -> None:
+    `changed`, where it is given, is told of every value as it is stored, also of one that is what it was, and of every
+    series that goes (None): metric, values of its own labels, value.
+    """
+
+    def __init__(self, header: Header, record: RunRecord, changed: Changed | None = None) -> None:
+        self._changed = changed
         self.run = header.run
         self.vm = header.vm
         self.outcome: str | None = None
@@ -102,7 +109,7 @@ class RunSeries:
             record.accelerator or "", record.source_binary.version if record.source_binary else "",
             record.destination_binary.version if record.destination_binary else "",
         )  # fmt: skip
-        self._values["migrascope_run_info"] = {facts: 1.0}
+        self._set("migrascope_run_info", 1.0, *facts)
         if scenario:
             self._set("migrascope_run_downtime_limit_seconds", scenario.downtime_limit_seconds)
             bandwidth = float(scenario.bandwidth_bytes_per_second)
@@ -113,7 +120,8 @@ class RunSeries:
         for metrics in PLAN.values():
             for metric in metrics:
                 if metric.kind == "counter" and (zero := vcpus if metric.labels == ("vcpu",) else metric.zero):
-                    self._values[metric.name] = dict.fromkeys(zero, 0.0)
+                    for labels in zero:
+                        self._set(metric.name, 0.0, *labels)
 
     def _marked(self, name: str, time_ns: int) -> None:
         kind, _, word = name.partition(".")
@@ -122,11 +130,11 @@ class RunSeries:
                 before, began_ns = self._phase
                 self._set("migrascope_run_phase_seconds", (time_ns - began_ns) * NANO, before)
             self._phase = word, time_ns
-            self._values["migrascope_run_phase"] = {(): word}
+            self._set("migrascope_run_phase", word)
             self._set("migrascope_run_phase_start_timestamp_seconds", time_ns * NANO, word)
         elif kind == "outcome":
             self.outcome = word
-            self._values["migrascope_run_outcome"] = {(): word}
+            self._set("migrascope_run_outcome", word)
 
     def _settle(self, sample: Sample) -> None:
         """Add one line of the settled guest to its vCPU's baseline."""
@@ -137,22 +145,33 @@ class RunSeries:
         if amount:
             self._set("migrascope_run_baseline_seconds_per_gib", seconds / amount * GIB, vcpu)
 
-    def _set(self, name: str, value: float, *labels: str) -> None:
+    def _set(self, name: str, value: Value, *labels: str) -> None:
         self._values.setdefault(name, {})[labels] = value
+        if self._changed:
+            self._changed(BY_NAME[name], labels, value)
 
     def _store(self, metric: Metric, labels: LABELS, value: Value | None) -> None:
         values = self._values.setdefault(metric.name, {})
         if value is None:
-            if metric.kind != "counter":
-                values.pop(labels, None)
-        elif metric.tally and isinstance(value, float):
+            if metric.kind != "counter" and labels in values:
+                self._drop(metric, labels)
+            return
+        if metric.tally and isinstance(value, float):
             before = values.get(labels, 0.0)
-            values[labels] = value + (before if isinstance(before, float) else 0.0)
+            value += before if isinstance(before, float) else 0.0
         elif metric.tally and isinstance(value, Histogram):
             earlier = values.get(labels)
-            values[labels] = earlier + value if isinstance(earlier, Histogram) else value
-        elif metric.field != "*" or labels in values or len(values) < MOST_UNMAPPED:
-            values[labels] = value
+            value = earlier + value if isinstance(earlier, Histogram) else value
+        elif metric.field == "*" and labels not in values and len(values) >= MOST_UNMAPPED:
+            return
+        values[labels] = value
+        if self._changed:
+            self._changed(metric, labels, value)
+
+    def _drop(self, metric: Metric, labels: LABELS) -> None:
+        del self._values[metric.name][labels]
+        if self._changed:
+            self._changed(metric, labels, None)
 
     def _drop_unseen(self, name: str, sample: Sample, seen: set[tuple[str, LABELS]]) -> None:
         """Take away the series of an open metric, of this sample's tags, that the sample no longer feeds."""
@@ -163,4 +182,4 @@ class RunSeries:
         tags = tuple(sample.tags[label] for label in metric.labels if label in sample.tags)
         for labels in [found for found in values if found[: len(tags)] == tags and (name, found) not in seen]:
             if metric.kind == "gauge":
-                del values[labels]
+                self._drop(metric, labels)

@@ -1,0 +1,221 @@
+"""Commands on mirrors: mirror (how they stand, send again, set up), export remote-write."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from dashboards.tables import mirrors_table
+from driver.datadir import DataDir, RunDir
+from driver.watch import Mirroring, find_exporter
+from exporter import history
+from exporter.mirror import again, process
+from exporter.mirror.destination import destinations_of
+from exporter.mirror.spool import MIB, Spool, forget_dead_exporters, spool_for, spools
+from exporter.mirror.status import Standing, standing, standings
+from migrascope.command import Command
+from migrascope.options import Parser, add_common_options, add_value_options, data_dir, mirroring_from, note
+from migrascope.output import print_json, print_table
+from workload.errors import BadValueError, BrokenError
+
+WAIT_SECONDS = 60.0
+LOOK_SECONDS = 0.2
+RETENTION_DAYS = 90
+MOST_DAYS = 36_500
+
+Action = Callable[[argparse.Namespace], int]
+
+
+def _mirror_options(parser: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=Parser)
+
+    def verb(name: str, summary: str, action: Action) -> Parser:
+        child: Parser = verbs.add_parser(name, help=summary, description=summary)
+        child.set_defaults(verb=action)
+        add_common_options(child)
+        return child
+
+    verb("status", "Show how every mirror stands.", _status)
+    replay = verb("replay", "Send runs again, from their start.", _replay)
+    _add_runs(replay)
+    flush = verb("flush", "Send what still waits.", _flush)
+    retry = verb("retry-dead-letters", "Send rows again that were refused.", _retry)
+    for child in (replay, flush, retry):
+        child.add_argument("--mirror", metavar="NAME", help="only this one (`mirror status` lists them; default: all)")
+        _add_wait(child)
+    setup = verb("setup", "Make an InfluxDB's bucket, or set how long it keeps what it holds.", _setup)
+    setup.add_argument(
+        "--retention-days", type=int, default=RETENTION_DAYS, metavar="DAYS",
+        help="how long samples are kept; 0 = for ever (default %(default)s)",
+    )  # fmt: skip
+    add_value_options(setup, Mirroring, only=("influx",))
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("form", choices=("remote-write",), help="remote-write: every sample with its exact time")
+    _add_runs(parser)
+    add_common_options(parser)
+    _add_wait(parser)
+    add_value_options(parser, Mirroring, only=("remote_write", "spool"))
+
+
+def _add_runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="runs' ids or unique parts of them, latest, latest~N")
+
+
+def _add_wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait", type=float, default=WAIT_SECONDS, metavar="SECONDS",
+        help="give up waiting after so long; what is left stays spooled (default %(default)g)",
+    )  # fmt: skip
+
+
+def _mirror(arguments: argparse.Namespace) -> int:
+    action: Action = arguments.verb
+    return action(arguments)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    data = data_dir(arguments)
+    found = standings(data)
+    if not found and not arguments.json:
+        note(f"no mirrors in {data.spool}; `--influx-url` or `--remote-write` of a run or an exporter makes one")
+    else:
+        _show(arguments, found)
+    return 0
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    data = data_dir(arguments)
+    chosen = _chosen(data, arguments)
+    return _send(arguments, data, chosen, [data.find_run(word) for word in arguments.runs])
+
+
+def _flush(arguments: argparse.Namespace) -> int:
+    data = data_dir(arguments)
+    return _send(arguments, data, _chosen(data, arguments), [])
+
+
+def _retry(arguments: argparse.Namespace) -> int:
+    data = data_dir(arguments)
+    chosen = _chosen(data, arguments)
+    for spool in chosen:
+        note(f"{spool.destination.name}: {again.retry_dead_letters(spool)} dead letters to send again")
+    return _send(arguments, data, chosen, [])
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    data = data_dir(arguments)
+    runs = [data.find_run(word) for word in arguments.runs]
+    found = destinations_of(mirroring_from(Mirroring, arguments))
+    if not found:
+        raise BadValueError("export remote-write: want a receiver, --remote-write URL")
+    return _send(arguments, data, [spool_for(data, destination) for destination in found], runs)
+
+
+def _setup(arguments: argparse.Namespace) -> int:
+    if not 0 <= arguments.retention_days <= MOST_DAYS:
+        raise BadValueError(
+            f"mirror setup: --retention-days {arguments.retention_days}: want 0 (for ever) to {MOST_DAYS}"
+        )
+    found = destinations_of(mirroring_from(Mirroring, arguments))
+    if not found:
+        raise BadValueError("mirror setup: want an InfluxDB, --influx-url URL")
+    from exporter.mirror import bucket  # noqa: PLC0415 - InfluxDB's client takes half a second
+
+    note(bucket.set_up(found[0], arguments.retention_days))
+    return 0
+
+
+def _chosen(data: DataDir, arguments: argparse.Namespace) -> list[Spool]:
+    found = spools(data)
+    names = [spool.destination.name for spool in found]
+    if arguments.mirror is not None and arguments.mirror not in names:
+        raise BadValueError(
+            f"mirror {arguments.mirror!r}: is not known; want one of {', '.join(names) or '(none yet)'}"
+        )
+    return [spool for spool in found if arguments.mirror in (None, spool.destination.name)]
+
+
+def _send(arguments: argparse.Namespace, data: DataDir, chosen: Sequence[Spool], runs: Sequence[RunDir]) -> int:
+    """Spool runs, wait until all that waits in these spools has gone, and tell how they stand."""
+    if not chosen:
+        raise BadValueError(f"no mirrors in {data.spool}; `--influx-url` or `--remote-write` of a run makes one")
+    before = sum(spool.checkpoint().dead_letters for spool in chosen)
+    stop = threading.Event()
+    worker = None
+    if find_exporter(data) is None:
+        forget_dead_exporters(data)
+        history.runs(data)  # closes runs whose driver died: nobody else would end them
+        worker = threading.Thread(target=_become, args=(data, stop), daemon=True)
+        worker.start()
+    try:
+        for run in runs:
+            for spool in chosen:
+                again.spool_again(spool, run)
+            if any(_half_full(spool) for spool in chosen):  # what was asked for is not to be dropped
+                _wait(chosen, arguments.wait)
+        _wait(chosen, arguments.wait)
+    finally:
+        stop.set()
+        if worker:
+            worker.join(process.JOIN_SECONDS + 1)
+    found = [standing(spool) for spool in chosen]
+    _show(arguments, found)
+    refused = sum(mirror.dead_letters for mirror in found) - before
+    if refused:
+        note(f"{refused} rows were refused; the reasons stand in " + ", ".join(str(s.dead_letters) for s in chosen))
+    return 1 if refused else 0
+
+
+def _become(data: DataDir, stop: threading.Event) -> None:
+    with process.only_one(data, stop):
+        process.mirror(data, stop)
+
+
+def _wait(chosen: Sequence[Spool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while waiting := [found for spool in chosen if _unsent(spool, found := standing(spool))]:
+        if time.monotonic() >= deadline:
+            first = waiting[0]
+            raise BrokenError(
+                f"mirror {first.mirror}: {first.waiting_runs} runs still wait after {seconds:g} s"
+                f" ({first.trouble or 'it is slow'}); they stay spooled, and `migrascope mirror flush` goes on"
+            )
+        time.sleep(LOOK_SECONDS)
+
+
+def _half_full(spool: Spool) -> bool:
+    return spool.waiting_bytes(spool.checkpoint()) > spool.destination.spool_mib * MIB // 2
+
+
+def _unsent(spool: Spool, found: Standing) -> bool:
+    """Whether anything is left to send but what live runs are yet to write."""
+    ended = any(not run.live.exists() for run in spool.runs())
+    return bool(found.waiting_bytes or ended or spool.retried_letters.exists())
+
+
+def _show(arguments: argparse.Namespace, found: Sequence[Standing]) -> None:
+    if arguments.json:
+        print_json([asdict(mirror) for mirror in found])
+    else:
+        print_table(mirrors_table(found))
+
+
+COMMANDS = (
+    Command(
+        name="mirror",
+        summary="Show how InfluxDB and remote write keep up, send again, set a bucket up.",
+        options=_mirror_options,
+        action=_mirror,
+    ),
+    Command(
+        name="export",
+        summary="Send recorded runs to a receiver of Prometheus' remote write.",
+        options=_export_options,
+        action=_export,
+    ),
+)
