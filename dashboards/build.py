@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from grafanalib.core import Dashboard
 
 from dashboards import stack_config
+from dashboards.campaign import campaign
+from dashboards.comparison import comparison
+from dashboards.dialect import INFLUXDB, PROMETHEUS
+from dashboards.health import exporter_and_host
 from dashboards.live import live_run
 from dashboards.metrics_page import metrics_page
 from dashboards.normalise import text
 from dashboards.rules import FOLDER, rule_files
 
-DASHBOARDS: dict[str, Callable[[], Dashboard]] = {"live-run": live_run}
+DASHBOARDS: dict[str, Callable[[], Dashboard]] = {
+    "live-run": partial(live_run, PROMETHEUS),
+    "live-run-influxdb": partial(live_run, INFLUXDB),
+    "campaign": partial(campaign, PROMETHEUS),
+    "campaign-influxdb": partial(campaign, INFLUXDB),
+    "comparison": partial(comparison, PROMETHEUS),
+    "comparison-influxdb": partial(comparison, INFLUXDB),
+    "exporter-and-host": partial(exporter_and_host, PROMETHEUS),  # of which InfluxDB holds nothing: no run's samples
+}
 """Each dashboard's file name without its ending, with the function that makes it."""
 
 

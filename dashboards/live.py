@@ -1,118 +1,263 @@
-"""The dashboard "Live run": six panels that tell what a migration does to its guest while it lasts."""
+"""The dashboard "Live run": will it finish, and what does the guest pay?"""
 
 from __future__ import annotations
 
-from grafanalib.core import Annotations, Dashboard, StateTimeline, Templating, Time, TimeSeries
+from grafanalib.core import Dashboard
 
-from dashboards.panels import Query, events_annotation, lines, states, variables
-from dashboards.promql import gauge, rate
+from dashboards.board import board
+from dashboards.dialect import Dialect, Query
+from dashboards.expression import Gauge, Holds, Plain, Product, Rate, Ratio
+from dashboards.panels import Heading, Shape, figure, lines, states
+from dashboards.promql import EXPORTER, RUN, RUN_INFO
 
 UID = "migrascope-live-run"
-GIB = 1 << 30
+GIB = float(1 << 30)
+SOURCE, DESTINATION = {"role": "source"}, {"role": "destination"}
 
 
-def live_run() -> Dashboard:
-    """Make the dashboard."""
-    return Dashboard(
-        title="Live run",
+def live_run(dialect: Dialect) -> Dashboard:
+    """Make the dashboard for a store."""
+    return board(
+        dialect,
         uid=UID,
+        title="Live run",
         description="What a live migration does to its guest, as migrascope's exporter sees it now.",
-        tags=["migrascope"],
-        timezone="browser",
+        variables=("job", "instance", "campaign", "scenario", "run"),
         refresh="5s",
-        time=Time("now-2m", "now"),
-        templating=Templating(list=variables()),
-        annotations=Annotations(list=[events_annotation()]),
-        panels=[_guest(), _cpu(), _remaining(), _iterations(), _downtime(), _states()],
+        since="now-2m",
+        items=[
+            Heading(number=100, title="Will it finish, and what does the guest pay?"),
+            *_answers(),
+            Heading(number=101, title="The guest and the host"),
+            _guest(), _cpu(), _latency(), _memory(),
+            Heading(number=102, title="The migration"),
+            _remaining(), _iterations(), _downtime(), _eta(), _states(), _post_copy(), _dark(),
+        ],
+    )  # fmt: skip
+
+
+def pace(*by: str) -> Ratio:
+    """Seconds that the guest's workers take for a GiB, by labels."""
+    return Ratio(
+        top=Rate(name="migrascope_guest_xor_seconds_total", by=by),
+        bottom=Rate(name="migrascope_guest_xor_bytes_total", by=by),
+        factor=GIB,
     )
 
 
-def _guest() -> TimeSeries:
-    seconds, amount = "migrascope_guest_xor_seconds_total", "migrascope_guest_xor_bytes_total"
+def _answers() -> list[Shape]:
+    selected = ",".join(RUN)
+    info = f'and on (job, instance, vm) {RUN_INFO}{{{",".join(EXPORTER)},run=~"$run"}}'
+    stalled, never = (f"migrascope_verdict_{name}{{{selected}}}" for name in ("stalled", "not_converging"))
+    going = Plain(
+        prometheus=f"(({stalled} == 0) unless ({never} == 1)) {info}",
+    )
+    left = Plain(
+        prometheus=f"clamp_min(migrascope_verdict_completion_timestamp_seconds{{{selected}}} - time(), 0) {info}"
+    )
+    baseline = f"avg by (vm) (migrascope_run_baseline_seconds_per_gib{{{selected}}})"
+    return [
+        figure(
+            1, "Verdict",
+            "What the last iteration boundary says: converging, stalled (nothing gained lately), or not converging "
+            "(and no step of the strategy is left). Nothing is shown while no migration is under way.",
+            "none",
+            Query(ask=Holds(name="migrascope_verdict_limit_reached"), legend="limit reached", meaning="bad"),
+            Query(ask=Holds(name="migrascope_verdict_not_converging"), legend="not converging", meaning="bad"),
+            Query(ask=Holds(name="migrascope_verdict_stalled"), legend="stalled", meaning="undecided"),
+            Query(ask=going, legend="converging", meaning="good"),
+            words=True,
+        ),
+        figure(
+            2, "Left until the switchover",
+            "The estimate of the last boundary, counting down. It rises only at a boundary, and only by more than 5 %.",
+            "s",
+            Query(ask=left, legend="{{vm}}"),
+        ),
+        figure(
+            3, "Bottleneck",
+            "What holds the migration back over the last three boundaries; several may be on.",
+            "none",
+            Query(ask=Holds(name="migrascope_verdict_bottleneck"), legend="{{migrascope_verdict_bottleneck}}",
+                  meaning="undecided"),
+            words=True,
+        ),
+        figure(
+            4, "The guest is slower by",
+            "Time per GiB now over the time per GiB while the guest was settled: 1 is no slowdown.",
+            "suffix: x",
+            Query(ask=Plain(prometheus=f"{pace('vm').promql()} / on (vm) {baseline}"), legend="{{vm}}"),
+            steps=((1.1, "undecided"), (2.0, "bad")),
+        ),
+        figure(
+            5, "Blackout",
+            "How long the guest was dark at the switchover, by its own ticks as the host received them.",
+            "s",
+            Query(ask=Gauge(name="migrascope_run_blackout_seconds"), legend="{{vm}}"),
+            steps=((0.3, "undecided"), (1.0, "bad")),
+        ),
+        figure(
+            6, "Phase or outcome",
+            "What the driver is doing, and how the run ended.",
+            "none",
+            Query(ask=Holds(name="migrascope_run_outcome"), legend="{{migrascope_run_outcome}}", meaning="quiet"),
+            Query(ask=Holds(name="migrascope_run_phase"), legend="{{migrascope_run_phase}}", meaning="phase-migrate"),
+            words=True,
+        ),
+    ]  # fmt: skip
 
-    def pace(*by: str) -> str:
-        return f"{rate(seconds, by)} / {rate(amount, by)} * {GIB}"
 
+def _guest() -> Shape:
     return lines(
-        1,
-        "Guest: time per GiB",
-        "Time that the guest's workers take to xor a GiB: in total, and on each vCPU. What rises here is the price "
-        "of the migration. A gap is a guest that stood still for longer than the rate's interval.",
+        7, "Guest: time per GiB",
+        "Time that the guest's workers take to xor a GiB: in total, on each vCPU, and dashed what it was while the "
+        "guest was settled. What rises here is the price of the migration. A gap is a guest that stood still for "
+        "longer than the rate's interval.",
         "s",
-        Query(expr=pace("vm"), legend="{{vm}} total"),
-        Query(expr=pace("vm", "vcpu"), legend="{{vm}} vCPU {{vcpu}}"),
-    )
+        Query(ask=pace("vm"), legend="{{vm}} total", meaning="guest"),
+        Query(ask=pace("vm", "vcpu"), legend="{{vm}} vCPU {{vcpu}}", meaning="guest-vcpu"),
+        Query(ask=Gauge(name="migrascope_run_baseline_seconds_per_gib"), legend="{{vm}} settled, vCPU {{vcpu}}",
+              meaning="quiet", dashed=True),
+    )  # fmt: skip
 
 
-def _cpu() -> TimeSeries:
-    cpu = "migrascope_qemu_thread_cpu_seconds_total"
+def _cpu() -> Shape:
+    cpu, threads = "migrascope_qemu_cpu_seconds_total", "migrascope_qemu_thread_cpu_seconds_total"
     return lines(
-        2,
-        "QEMU: CPU by kind of thread",
-        "CPU time of both QEMUs by what their threads do (100 % is one core), read from schedstat.",
+        8, "QEMU: CPU",
+        "CPU time of both QEMUs, and of the source's vCPUs and migration thread (100 % is one core), from schedstat.",
         "percentunit",
-        Query(expr=rate(cpu, ("vm", "role", "kind")), legend="{{vm}} {{role}} {{kind}}"),
-    )
+        Query(ask=Rate(name=cpu, by=("vm", "role"), where=SOURCE), legend="{{vm}} source", meaning="source"),
+        Query(ask=Rate(name=cpu, by=("vm", "role"), where=DESTINATION), legend="{{vm}} destination",
+              meaning="destination"),
+        Query(ask=Rate(name=threads, by=("vm",), where=SOURCE | {"kind": "vcpu"}), legend="{{vm}} vCPUs",
+              meaning="guest-vcpu"),
+        Query(ask=Rate(name=threads, by=("vm",), where=SOURCE | {"kind": "migration"}), meaning="source",
+              legend="{{vm}} migration thread", dashed=True),
+    )  # fmt: skip
 
 
-def _remaining() -> TimeSeries:
-    pages = gauge("migrascope_migration_dirty_pages_per_second", role="source")
+def _latency() -> Shape:
     return lines(
-        3,
-        "Remaining memory, dirty rate and bandwidth",
-        "Left: RAM still to be sent. Right: how fast the guest dirties it (QEMU's estimate of the last iteration) and "
-        "how fast it is sent. Where both rates are the same, the migration has stalled.",
+        9, "Guest: silence on its console",
+        "Time since the last tick of the guest arrived. It is as high as the guest was dark, and a little more.",
+        "s",
+        Query(
+            ask=Plain(prometheus=f"time() - migrascope_guest_last_tick_timestamp_seconds{{{','.join(RUN)}}}"),
+            legend="{{vm}}", meaning="blackout",
+        ),
+    )  # fmt: skip
+
+
+def _memory() -> Shape:
+    return lines(
+        10, "QEMU: resident memory",
+        "What both processes keep in memory: the destination's grows as pages arrive.",
         "bytes",
-        Query(expr=gauge("migrascope_migration_remaining_bytes", role="source"), legend="{{vm}} remaining"),
-        Query(
-            expr=f"{pages} * {gauge('migrascope_migration_page_bytes', role='source')}",
-            legend="{{vm}} dirty rate",
-            right_unit="binBps",
-        ),
-        Query(
-            expr=gauge("migrascope_migration_bandwidth_bytes_per_second", role="source"),
-            legend="{{vm}} bandwidth",
-            right_unit="binBps",
-        ),
-    )
+        Query(ask=Gauge(name="migrascope_qemu_resident_memory_bytes", where=SOURCE), legend="{{vm}} source",
+              meaning="source"),
+        Query(ask=Gauge(name="migrascope_qemu_resident_memory_bytes", where=DESTINATION), legend="{{vm}} destination",
+              meaning="destination"),
+    )  # fmt: skip
 
 
-def _iterations() -> TimeSeries:
+def _remaining() -> Shape:
     return lines(
-        4,
-        "Iteration and throttle",
+        11, "Remaining memory, dirty rate and bandwidth",
+        "Left: RAM still to be sent. Right: how fast the guest dirties it (QEMU's estimate of the last iteration) and "
+        "how fast it is sent, and dashed the cap. Where both rates are the same, the migration has stalled.",
+        "bytes",
+        Query(ask=Gauge(name="migrascope_migration_remaining_bytes", where=SOURCE), legend="{{vm}} remaining",
+              meaning="remaining"),
+        Query(
+            ask=Product(one=Gauge(name="migrascope_migration_dirty_pages_per_second", where=SOURCE),
+                        other=Gauge(name="migrascope_migration_page_bytes", where=SOURCE)),
+            legend="{{vm}} dirty rate", right_unit="binBps", meaning="dirty",
+        ),
+        Query(ask=Gauge(name="migrascope_migration_bandwidth_bytes_per_second", where=SOURCE),
+              legend="{{vm}} bandwidth", right_unit="binBps", meaning="bandwidth"),
+        Query(ask=Gauge(name="migrascope_run_bandwidth_limit_bytes_per_second"), legend="{{vm}} cap",
+              right_unit="binBps", meaning="bandwidth", dashed=True),
+    )  # fmt: skip
+
+
+def _iterations() -> Shape:
+    return lines(
+        12, "Iteration and throttle",
         "Left: dirty-bitmap syncs so far. Right: the share of the guest's vCPU time that auto-converge takes away; no "
         "line where it is off.",
         "short",
-        Query(expr=gauge("migrascope_migration_iteration", role="source"), legend="{{vm}} iteration"),
-        Query(
-            expr=gauge("migrascope_migration_throttle_ratio", role="source"),
-            legend="{{vm}} throttle",
-            right_unit="percentunit",
-        ),
-    )
+        Query(ask=Gauge(name="migrascope_migration_iteration", where=SOURCE), legend="{{vm}} iteration",
+              meaning="remaining"),
+        Query(ask=Gauge(name="migrascope_migration_throttle_ratio", where=SOURCE), legend="{{vm}} throttle",
+              right_unit="percentunit", meaning="throttle"),
+    )  # fmt: skip
 
 
-def _downtime() -> TimeSeries:
+def _downtime() -> Shape:
     return lines(
-        5,
-        "Implied downtime against its limit",
+        13, "Implied downtime against its limit",
         "Bytes remaining at the last iteration boundary over the measured bandwidth: QEMU switches over once this is "
         "below the limit. It is that test, not a forecast of the downtime.",
         "s",
-        Query(expr=gauge("migrascope_verdict_implied_downtime_seconds"), legend="{{vm}} implied downtime"),
-        Query(expr=gauge("migrascope_run_downtime_limit_seconds"), legend="{{vm}} limit", dashed=True),
-    )
+        Query(ask=Gauge(name="migrascope_verdict_implied_downtime_seconds"), legend="{{vm}} implied downtime",
+              meaning="remaining"),
+        Query(ask=Gauge(name="migrascope_run_downtime_limit_seconds"), legend="{{vm}} limit", dashed=True,
+              meaning="quiet"),
+    )  # fmt: skip
 
 
-def _states() -> StateTimeline:
+def _eta() -> Shape:
+    return lines(
+        14, "Estimate at each boundary",
+        "From the last boundary to the switchover: the estimate, and dashed the least and the most that it may take. "
+        "In the first iteration no estimate is worth much.",
+        "s",
+        Query(ask=Gauge(name="migrascope_verdict_eta_seconds"), legend="{{vm}} estimate", meaning="remaining"),
+        Query(ask=Gauge(name="migrascope_verdict_eta_low_seconds"), legend="{{vm}} at least", meaning="quiet",
+              dashed=True),
+        Query(ask=Gauge(name="migrascope_verdict_eta_high_seconds"), legend="{{vm}} at most", meaning="quiet",
+              dashed=True),
+    )  # fmt: skip
+
+
+def _states() -> Shape:
     phase, status = "migrascope_run_phase", "migrascope_migration_status"
     return states(
-        6,
-        "Phase, status and verdict",
+        15, "Phase, status and verdict",
         "The driver's phase, QEMU's status on the source, and what the exporter makes of it: a bar while it holds.",
-        Query(expr=f"{gauge(phase)} == 1", legend=f"{{{{vm}}}} phase {{{{{phase}}}}}"),
-        Query(expr=f"{gauge(status, role='source')} == 1", legend=f"{{{{vm}}}} status {{{{{status}}}}}"),
-        Query(expr=f"{gauge('migrascope_verdict_stalled')} == 1", legend="{{vm}} stalled"),
-        Query(expr=f"{gauge('migrascope_verdict_not_converging')} == 1", legend="{{vm}} not converging"),
-    )
+        Query(ask=Holds(name=phase), legend=f"{{{{vm}}}} phase {{{{{phase}}}}}", meaning="phase-migrate"),
+        Query(ask=Holds(name=status, where=SOURCE), legend=f"{{{{vm}}}} status {{{{{status}}}}}", meaning="source"),
+        Query(ask=Holds(name="migrascope_verdict_stalled"), legend="{{vm}} stalled", meaning="undecided"),
+        Query(ask=Holds(name="migrascope_verdict_not_converging"), legend="{{vm}} not converging", meaning="bad"),
+        Query(ask=Holds(name="migrascope_verdict_bottleneck"), legend="{{vm}} {{migrascope_verdict_bottleneck}}",
+              meaning="quiet"),
+    )  # fmt: skip
+
+
+def _post_copy() -> Shape:
+    return lines(
+        16, "Post-copy: page requests and their latency",
+        "Left: pages that the guest waited for, a second. Right: the mean time from fault to page (QEMU 10.1 or newer "
+        "tells it) and how long the guest has been at the mercy of both hosts and the link.",
+        "reqps",
+        Query(ask=Rate(name="migrascope_migration_postcopy_requests_total", by=("vm",), where=SOURCE),
+              legend="{{vm}} requests", meaning="destination"),
+        Query(ask=Gauge(name="migrascope_migration_postcopy_latency_seconds", where=DESTINATION),
+              legend="{{vm}} latency", right_unit="s", meaning="blackout"),
+        Query(ask=Gauge(name="migrascope_verdict_post_copy_risk_seconds"), legend="{{vm}} at risk for",
+              right_unit="s", meaning="undecided"),
+    )  # fmt: skip
+
+
+def _dark() -> Shape:
+    return lines(
+        17, "Blackout, downtime and its parts",
+        "The guest's blackout, STOP to RESUME, QEMU's own figure and the parts of the pause, once they are known.",
+        "s",
+        Query(ask=Gauge(name="migrascope_run_blackout_seconds"), legend="{{vm}} blackout", meaning="blackout"),
+        Query(ask=Gauge(name="migrascope_run_stop_resume_seconds"), legend="{{vm}} STOP to RESUME", meaning="source"),
+        Query(ask=Gauge(name="migrascope_migration_downtime_seconds", where=SOURCE), legend="{{vm}} QEMU's downtime",
+              meaning="quiet"),
+        Query(ask=Gauge(name="migrascope_verdict_downtime_part_seconds"), legend="{{vm}} {{part}}"),
+    )  # fmt: skip

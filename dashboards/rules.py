@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from dashboards.promql import RULE, select
+from dashboards.promql import rule
 from exporter.catalogue import BY_NAME
 
 FOLDER = Path("deploy/prometheus/rules")
@@ -51,7 +51,7 @@ def _now(name: str, form: str, unit: str = "") -> str:
 
 def migration_alerts() -> list[Alert]:
     """Alerts about a migration that is under way."""
-    verdict, limit = (select(f"migrascope_verdict_{name}", RULE) for name in ("not_converging", "limit_reached"))
+    verdict, limit = (rule(f"migrascope_verdict_{name}") for name in ("not_converging", "limit_reached"))
     return [
         Alert(
             name="MigrationNotConverging",

@@ -131,6 +131,37 @@ def running_victoria_metrics(binary: Path, folder: Path) -> Iterator[Server]:
         yield server
 
 
+@contextmanager
+def running_influxdb(binary: Path, folder: Path) -> Iterator[Server]:
+    """Start InfluxDB 1.6, which takes lines at /write?db=NAME and answers InfluxQL at /query; all is below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    port = unused_port()
+    settings = {
+        "REPORTING_DISABLED": "true",
+        "BIND_ADDRESS": f"127.0.0.1:{unused_port()}",
+        "META_DIR": str(folder / "meta"),
+        "DATA_DIR": str(folder / "data"),
+        "DATA_WAL_DIR": str(folder / "wal"),
+        "DATA_QUERY_LOG_ENABLED": "false",
+        "HTTP_BIND_ADDRESS": f"127.0.0.1:{port}",
+        "HTTP_LOG_ENABLED": "false",
+        "MONITOR_STORE_ENABLED": "false",
+    }
+    (folder / "influxdb.conf").write_text("")
+    variables = [f"INFLUXDB_{name}={value}" for name, value in settings.items()]
+    command = ["env", *variables, str(binary), "-config", str(folder / "influxdb.conf")]
+    with _running("influxdb", command, port, "/ping", folder) as server:
+        yield server
+
+
+def scraping(prometheus: Server) -> None:
+    """Wait until Prometheus scrapes: it takes up to 5 s to look at its targets for the first time."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not prometheus.query("up == 1"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def unused_port() -> int:
     """Return a TCP port of loopback that nothing listens on at this moment."""
     with socket.socket() as probe:

@@ -1,45 +1,69 @@
-"""Grafana's dashboards: agreed on, free of the known faults, and every query answered by a real Prometheus."""
+"""Grafana's dashboards: agreed on, of the form that Grafana writes, and kept to the rules of Grafana's own linter."""
 
 from __future__ import annotations
 
 import json
 import re
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
+from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from dashboards.build import DASHBOARDS, build
+from dashboards.colours import MEANINGS
+from dashboards.dialect import INFLUXDB, PROMETHEUS, Query
+from dashboards.expression import Gauge, Product, Rate, Ratio
+from dashboards.live import live_run
 from dashboards.normalise import text
-from dashboards.promql import JOB, gauge, rate
 from exporter.catalogue import CATALOGUE
-from exporter.selfmetrics import SelfMetrics
-from exporter.sinks.http import MetricsServer
-from exporter.sinks.prometheus import PrometheusSink
 from tests.golden import Golden
-from tests.replay import recording
-from tests.servers import Server, running_prometheus
 
 COUNTERS = {metric.name for metric in CATALOGUE if metric.kind == "counter"}
-NAMES = {metric.name for metric in CATALOGUE}
+NAMES = {metric.name for metric in CATALOGUE} | {
+    f"{metric.name}_bucket" for metric in CATALOGUE if metric.kind == "histogram"
+}
+
+OF_PLUGINS = re.compile(r"\.annotations\.list\[\]\.(step|titleFormat|useValueForTime|query|titleColumn|textColumn)")
+"""What a datasource's own editor adds to an annotation: the SDK knows only what all annotations have."""
+
+WRITTEN_BY_GRAFANA = {".templating.list[].definition"}
+"""A key that Grafana writes beside a variable's query and the SDK does not know."""
+
+DEFAULTS = {"tooltip", "fiscalYearStartMonth", "builtIn", "perPage", "repeatDirection", "allowCustomValue", "auto",
+            "auto_count", "auto_min", "skipUrlSync", "inspect", "frameIndex", "fullHighlight", "showTypeIcons",
+            "xTickLabelMaxLength", "showLegend", "fillOpacity"}  # fmt: skip
+"""Keys that the SDK adds with their default where we leave them out."""
 
 
 @pytest.fixture(params=sorted(DASHBOARDS))
-def dashboard(request: pytest.FixtureRequest) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(text(DASHBOARDS[request.param]()))
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def dashboard(name: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(text(DASHBOARDS[name]()))
     return data
 
 
+def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
 def queries(dashboard: dict[str, Any]) -> dict[str, str]:
-    """Every query of panels and annotations, by a name that tells where it stands."""
+    """Every PromQL query of panels and annotations, by a name that tells where it stands."""
     found = {
         f"{panel['title']} {target['refId']}": target["expr"]
-        for panel in dashboard["panels"]
+        for panel in panels(dashboard)
         for target in panel["targets"]
+        if "expr" in target
     }
-    return found | {annotation["name"]: annotation["expr"] for annotation in dashboard["annotations"]["list"]}
+    notes = dashboard.get("annotations", {}).get("list", [])
+    return found | {note["name"]: note["expr"] for note in notes if "expr" in note}
 
 
 def test_dashboards_are_the_agreed_ones_and_are_written_as_flat_files(tmp_path: Path, golden: Golden) -> None:
@@ -49,40 +73,102 @@ def test_dashboards_are_the_agreed_ones_and_are_written_as_flat_files(tmp_path: 
         golden.check(path.name, path.read_text())
 
 
+def test_every_dashboard_has_a_uid_of_its_own_and_none_can_be_edited() -> None:
+    made = [json.loads(text(make())) for make in DASHBOARDS.values()]
+    uids = [each["uid"] for each in made]
+    assert len(set(uids)) == len(uids)
+    assert all(uid.startswith("migrascope-") for uid in uids)
+    assert not any(each["editable"] for each in made)
+    assert all(each["links"][0]["tags"] == ["migrascope"] for each in made)
+
+
 def test_every_panel_says_what_it_shows_in_which_unit_and_has_its_own_id(dashboard: dict[str, Any]) -> None:
-    panels = dashboard["panels"]
-    assert [panel["id"] for panel in panels] == list(range(1, len(panels) + 1))
-    for panel in panels:
+    ids = [panel["id"] for panel in dashboard["panels"]]
+    assert len(set(ids)) == len(ids)
+    for panel in panels(dashboard):
         assert panel["title"]
         assert panel["description"].endswith(".")
         assert panel["fieldConfig"]["defaults"]["unit"]
-        assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGH")[: len(panel["targets"])]
-        assert all(target["legendFormat"] for target in panel["targets"])
+        letters = list("ABCDEFGHIJKLMNOP")[: len(panel["targets"])]
+        assert [target["refId"] for target in panel["targets"]] == letters
+        assert all(target.get("legendFormat") or target.get("alias") for target in panel["targets"])
 
 
-def test_every_query_names_metrics_of_the_catalogue_of_one_job_and_counters_only_as_rates(
-    dashboard: dict[str, Any],
-) -> None:
+def test_no_panel_covers_another_and_all_fit_the_grid(dashboard: dict[str, Any]) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard["panels"]:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"])
+                 for y in range(place["y"], place["y"] + place["h"])}  # fmt: skip
+        assert place["x"] + place["w"] <= 24
+        assert not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_the_first_variable_is_the_datasource_and_everything_asks_it(dashboard: dict[str, Any]) -> None:
+    variables = dashboard["templating"]["list"]
+    assert (variables[0]["name"], variables[0]["type"]) == ("datasource", "datasource")
+    sources = [value for place, value in walk(dashboard) if place.endswith(".datasource.uid")]
+    assert set(sources) == {"${datasource}"}
+    kinds = [value for place, value in walk(dashboard) if place.endswith(".datasource.type")]
+    assert set(kinds) == {variables[0]["query"]}
+
+
+def test_every_variable_that_a_query_uses_is_there(dashboard: dict[str, Any]) -> None:
+    offered = {variable["name"] for variable in dashboard["templating"]["list"]}
+    macros = {"__rate_interval", "__interval", "__range", "timeFilter", "tag", "col", "__data"}
+    for place, value in walk(dashboard):
+        if isinstance(value, str) and re.search(r"\.(expr|query)$", place):
+            used = set(re.findall(r"\$\{?(\w+)", value))
+            assert used <= offered | macros, value
+
+
+def test_every_query_names_metrics_of_the_catalogue_of_one_job(dashboard: dict[str, Any]) -> None:
     for where, query in queries(dashboard).items():
         selectors = re.findall(r"(migrascope_\w+)\{([^}]*)\}", query)
         assert selectors, where
-        for name, matchers in selectors:
-            assert name in NAMES, where
-            assert matchers.startswith('job="$job",instance=~"$instance",vm=~"$vm"'), where
-            inside = f"rate({name}{{{matchers}}}[$__rate_interval])"
-            assert (name in COUNTERS) == (inside in query), where
+        for metric, matchers in selectors:
+            assert metric in NAMES, where
+            assert matchers.startswith('job="$job",instance=~"$instance"'), where
+
+
+def test_a_counter_that_may_start_again_is_never_drawn_without_rate_or_increase(dashboard: dict[str, Any]) -> None:
+    """But for a campaign's counters, which the exporter reads from the campaign's own file, and totals ever lost."""
+    for where, query in queries(dashboard).items():
+        for metric, before in re.findall(r"(?=(migrascope_\w+)\{)", query) and [
+            (match[2], match[1]) for match in re.finditer(r"(\w*)\(?(migrascope_\w+)\{", query)
+        ]:
+            if metric in COUNTERS and not metric.startswith(
+                ("migrascope_campaign_", "migrascope_journal_lost_samples")
+            ):
+                assert before in ("rate", "increase"), where
 
 
 def test_what_grafana_no_longer_reads_is_gone(dashboard: dict[str, Any]) -> None:
     assert dashboard["schemaVersion"] == 41
-    assert dashboard["editable"] is False
-    assert dashboard["uid"].startswith("migrascope-")
     nulls = [place for place, value in walk(dashboard) if value is None]
     assert all(re.fullmatch(r".*\.thresholds\.steps\.0\.value", place) for place in nulls)
-    sources = [value for place, value in walk(dashboard) if place.endswith(".datasource.uid")]
-    assert set(sources) == {"${datasource}"}
     words = json.dumps(dashboard)
     assert not any(key in words for key in ("intervalFactor", "maxDataPoints", '"step": 10', "minSpan"))
+
+
+def test_grafanas_own_sdk_reads_and_writes_each_dashboard_without_losing_a_key(dashboard: dict[str, Any]) -> None:
+    register_default_plugins()
+    back = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+    ours, theirs = set(keys(dashboard)), set(keys(back))
+    lost = {key for key in ours - theirs if not OF_PLUGINS.fullmatch(key)}
+    assert lost <= WRITTEN_BY_GRAFANA
+    assert {key.rpartition(".")[2] for key in theirs - ours} <= DEFAULTS
+
+
+def keys(value: Any, place: str = "") -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield f"{place}.{key}"
+            yield from keys(item, f"{place}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from keys(item, f"{place}[]")
 
 
 def walk(value: Any, place: str = "") -> list[tuple[str, Any]]:
@@ -91,69 +177,48 @@ def walk(value: Any, place: str = "") -> list[tuple[str, Any]]:
     return below or [(place, value)]
 
 
+def test_a_colour_is_one_of_our_meanings(dashboard: dict[str, Any]) -> None:
+    known = {colour.dark for colour in MEANINGS.values()} | {"text", "orange", "blue"}
+    colours = {value for place, value in walk(dashboard["panels"]) if re.search(r"\.(fixedColor|color)$", place)}
+    assert colours <= known
+
+
+def test_both_stores_are_asked_the_same_panels_as_far_as_influxdb_holds_them() -> None:
+    held = {panel["id"]: panel["title"] for panel in panels(json.loads(text(live_run(PROMETHEUS))))}
+    mirrored = {panel["id"]: panel["title"] for panel in panels(json.loads(text(live_run(INFLUXDB))))}
+    assert mirrored.items() <= held.items()
+    missing = {held[number] for number in held.keys() - mirrored.keys()}
+    # derived at the scrape from what the mirror does not hold: the clock, the settled pace, the run's summary
+    assert missing == {"Left until the switchover", "The guest is slower by", "Blackout", "Phase or outcome",
+                       "Guest: silence on its console"}  # fmt: skip
+
+
 def test_a_query_that_the_catalogue_does_not_allow_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="want its rate"):
-        gauge("migrascope_guest_xor_bytes_total")
+        Gauge(name="migrascope_guest_xor_bytes_total").promql()
     with pytest.raises(ValueError, match="has no rate"):
-        rate("migrascope_migration_iteration", ("vm",))
+        Rate(name="migrascope_migration_iteration", by=("vm",)).promql()
     with pytest.raises(KeyError, match="no label role"):
-        gauge("migrascope_verdict_stalled", role="source")
+        Gauge(name="migrascope_verdict_stalled", where={"role": "source"}).promql()
+    with pytest.raises(KeyError, match="no label colour"):
+        Rate(name="migrascope_guest_xor_bytes_total", by=("colour",)).promql()
     with pytest.raises(KeyError):
-        gauge("migrascope_verdict_misspelt")
+        Gauge(name="migrascope_verdict_misspelt").promql()
 
 
-def filled(query: str, instance: str) -> str:
-    """A query as Grafana would send it."""
-    values = {"$__rate_interval": "2s", "$job": JOB, "$instance": instance, "$vm": "vm0|vm1"}
-    for variable, value in values.items():
-        query = query.replace(variable, value)
-    return query
-
-
-def unanswered(prometheus: Server, dashboard: dict[str, Any], instance: str, start: float) -> list[str]:
-    """Every query of a dashboard that came back empty, or with nothing but NaN."""
-    found = []
-    for where, query in queries(dashboard).items():
-        results = prometheus.query_range(filled(query, instance), start, time.time(), 0.25)
-        if not any(value != "NaN" for result in results for _, value in result["values"]):
-            found.append(f"{where}: {query}")
-    for variable in dashboard["templating"]["list"]:
-        if variable["type"] == "query":
-            match = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
-            assert match
-            if not any(result["metric"].get(match[2]) for result in prometheus.query(filled(match[1], instance))):
-                found.append(variable["name"])
-    return found
-
-
-def scraping(prometheus: Server) -> None:
-    """Wait until Prometheus scrapes: it takes up to 5 s to look at its targets for the first time."""
-    deadline = time.monotonic() + 20.0
-    while not prometheus.query("up == 1"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
-@pytest.mark.server
-def test_every_query_is_answered_by_a_prometheus_that_scraped_a_recorded_migration(
-    tmp_path: Path, prometheus_binary: Path, dashboard: dict[str, Any]
-) -> None:
-    """A run that stalls and a throttled one side by side, faster than they were recorded."""
-    sink, registry = PrometheusSink(SelfMetrics()), CollectorRegistry()
-    registry.register(sink)
-    server = MetricsServer(registry, 0)
-    runs = [recording("10.0-m-nonconverge-ws16-bw32-dl100"), recording("7.2-m-autoconverge-i80-s19", vm="vm1")]
-    instance, start = f"127.0.0.1:{server.port}", time.time()
-    try:
-        with running_prometheus(prometheus_binary, tmp_path, targets=[instance]) as prometheus:
-            for run in runs:
-                sink.attach(run.header, run.record)
-            scraping(prometheus)
-            streams = [run.batches(1.0) for run in runs]
-            for first, second in zip(*streams, strict=False):
-                sink.take(runs[0].header.run, first)
-                sink.take(runs[1].header.run, second)
-                time.sleep(0.4)  # four scrapes
-            assert unanswered(prometheus, dashboard, instance, start) == []
-    finally:
-        server.close()
+def test_the_same_expression_is_written_for_each_store() -> None:
+    pace = Ratio(
+        top=Rate(name="migrascope_guest_xor_seconds_total", by=("vm",)),
+        bottom=Rate(name="migrascope_guest_xor_bytes_total", by=("vm",)),
+        factor=2.0,
+    )
+    assert re.fullmatch(r"sum by \(vm\) \(.*\) / sum by \(vm\) \(.*\) \* 2", pace.promql())
+    assert (pace.influxql() or "").startswith('SELECT sum("seconds") / sum("bytes") * 2 FROM "guest_xor" WHERE')
+    dirty = Product(
+        one=Gauge(name="migrascope_migration_dirty_pages_per_second"),
+        other=Gauge(name="migrascope_migration_page_bytes"),
+    )
+    assert 'last("dirty_pages_per_second") * last("page_bytes")' in (dirty.influxql() or "")
+    own = Query(ask=Gauge(name="migrascope_exporter_attached_runs"), legend="runs")
+    assert PROMETHEUS.says(own)
+    assert not INFLUXDB.says(own)

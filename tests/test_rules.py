@@ -20,8 +20,7 @@ from exporter.selfmetrics import SelfMetrics
 from exporter.sinks.http import MetricsServer
 from exporter.sinks.prometheus import PrometheusSink
 from tests.replay import NEVER, recording
-from tests.servers import running_prometheus
-from tests.test_dashboards import scraping
+from tests.servers import running_prometheus, scraping
 
 ROOT = Path(__file__).parent.parent
 ALERT = migration_alerts()[0]

@@ -34,7 +34,8 @@ def _record() -> list[Metric]:
     return [
         Metric(
             name="migrascope_run_info", kind="info", measurement="run", field="info",
-            labels=("run", "host", "strategy", "transport", "accelerator", "source_qemu", "destination_qemu"),
+            labels=("run", "host", "strategy", "bandwidth_mib_s", "transport", "accelerator", "source_qemu",
+                    "destination_qemu"),
             help="The run that this vm label stands for (run.json); join on vm",
         ),
         Metric(

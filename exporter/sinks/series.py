@@ -105,7 +105,8 @@ class RunSeries:
         """Store what is known before the first sample; counters start at 0, or increase() misses what comes first."""
         scenario = record.scenario
         facts = (
-            header.run, header.host, scenario.strategy if scenario else "", scenario.transport if scenario else "",
+            header.run, header.host, scenario.strategy if scenario else "",
+            str(scenario.bandwidth_mib_s) if scenario else "", scenario.transport if scenario else "",
             record.accelerator or "", record.source_binary.version if record.source_binary else "",
             record.destination_binary.version if record.destination_binary else "",
         )  # fmt: skip

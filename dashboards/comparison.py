@@ -1,0 +1,123 @@
+"""The dashboard "Comparison": two to six scenarios side by side, and their migrations over seconds since the start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from grafanalib.core import Dashboard
+
+from dashboards.board import board
+from dashboards.colours import MEANINGS
+from dashboards.dialect import LETTERS, Dialect, Query
+from dashboards.expression import Expression, Gauge, Plain, Rate, Ratio
+from dashboards.live import GIB, SOURCE
+from dashboards.panels import Heading, Shape, against, table
+from dashboards.promql import CAMPAIGN
+
+UID = "migrascope-comparison"
+COLOURS = ("source", "guest", "destination", "throttle", "dirty", "remaining")
+"""One meaning's colour for each letter; here a colour means a scenario, and nothing else."""
+
+ANY = "|".join(f"$scenario_{letter}" for letter in LETTERS)
+
+
+def comparison(dialect: Dialect) -> Dashboard:
+    """Make the dashboard for a store."""
+    return board(
+        dialect,
+        uid=UID,
+        title="Comparison",
+        description="Two to six scenarios: what each cost, and how their migrations went from the start on.",
+        variables=("job", "instance", "campaign", *(f"scenario_{letter}" for letter in LETTERS)),
+        refresh="",
+        since="now-12h",
+        marks=False,
+        items=[
+            Heading(number=100, title="What did each cost, and how much more than scenario A?"),
+            _costs(),
+            Heading(number=101, title="Over seconds since the migration's start"),
+            _over(2, "Remaining memory", "RAM still to be sent.", "bytes", "remaining",
+                  lambda where: Gauge(name="migrascope_migration_remaining_bytes", where=where | SOURCE)),
+            _over(3, "Guest: time per GiB", "What the guest pays: time that its workers take for a GiB.", "s", "guest",
+                  _pace),
+            _over(4, "Throttle", "Share of the guest's vCPU time that auto-converge takes away.", "percentunit",
+                  "throttle", lambda where: Gauge(name="migrascope_migration_throttle_ratio", where=where | SOURCE)),
+            _over(5, "QEMU: CPU of the source", "CPU time of the source's QEMU (100 % is one core).", "percentunit",
+                  "CPU", _cpu),
+        ],
+    )  # fmt: skip
+
+
+def _pace(where: dict[str, str]) -> Ratio:
+    return Ratio(
+        top=Rate(name="migrascope_guest_xor_seconds_total", by=(), where=where),
+        bottom=Rate(name="migrascope_guest_xor_bytes_total", by=(), where=where),
+        factor=GIB,
+    )
+
+
+def _cpu(where: dict[str, str]) -> Rate:
+    return Rate(name="migrascope_qemu_cpu_seconds_total", by=(), where=where | SOURCE)
+
+
+def _over(
+    number: int, title: str, description: str, unit: str, word: str, ask: Callable[[dict[str, str]], Expression]
+) -> Shape:
+    """Draw one figure of each scenario over the duration that QEMU tells beside it."""
+    pairs = []
+    for letter, colour in zip(LETTERS, COLOURS, strict=True):
+        where = {"scenario": f"$scenario_{letter}"}
+        x = Gauge(name="migrascope_migration_duration_seconds", where=where | SOURCE)
+        pairs.append(
+            (
+                Query(ask=_mean(x), legend=f"{letter.upper()} seconds"),
+                Query(ask=_mean(ask(where)), legend=f"{letter.upper()} {word}", meaning=colour),
+            )
+        )
+    assert set(COLOURS) <= set(MEANINGS)  # noqa: S101 - a name that is mistyped is found when this is built
+    return against(number, title, description, unit, pairs)
+
+
+def _mean(ask: Expression) -> Plain:
+    """One series of a scenario, whichever run of it is under way."""
+    query = ask.influxql()
+    one_series = query if query is None or "FROM (" in query else query.replace(', "run"', "")
+    return Plain(prometheus=f"avg({ask.promql()})", influxdb=one_series)
+
+
+def _costs() -> Shape:
+    base = ",".join(CAMPAIGN)
+
+    def figure(metric: str, more: str = "", letters: str = ANY) -> str:
+        series = f'migrascope_run_{metric}{{{base},scenario=~"{letters}"{more}}}'
+        return f"avg by (scenario) (quantile_over_time(0.5, {series}[$__range]))"
+
+    def slowdown(letters: str = ANY) -> str:
+        migrating, settled = (
+            figure("mean_seconds_per_gib", f',phase="{phase}"', letters) for phase in ("migrate", "settle")
+        )
+        return f"{migrating} / {settled}"
+
+    def cpu(letters: str = ANY) -> str:
+        series = f'migrascope_run_cpu_seconds{{{base},scenario=~"{letters}",role="source",kind="process"}}'
+        return f"avg by (scenario) (quantile_over_time(0.5, {series}[$__range]))"
+
+    def delta(every: str, first: str) -> Plain:
+        return Plain(prometheus=f"({every}) / on () group_left () ({first}) - 1")
+
+    first = "$scenario_a"
+    columns = [
+        ("total time", "s", figure("total_seconds"), figure("total_seconds", letters=first)),
+        ("blackout", "s", figure("blackout_seconds"), figure("blackout_seconds", letters=first)),
+        ("slowdown", "suffix: x", slowdown(), slowdown(first)),
+        ("CPU seconds, source", "s", cpu(), cpu(first)),
+    ]
+    queries = []
+    for name, unit, every, reference in columns:
+        queries.append(Query(ask=Plain(prometheus=every), legend=name, right_unit=unit))
+        queries.append(Query(ask=delta(every, reference), legend=f"{name}: more than A", right_unit="percentunit"))
+    return table(
+        1, "Medians, and how much more than scenario A",
+        "Medians over the runs of each scenario in the time shown, each with its difference to scenario A.",
+        "short", "scenario", *queries,
+    )  # fmt: skip
