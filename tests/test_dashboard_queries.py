@@ -15,7 +15,7 @@ import pytest
 from dashboards.build import DASHBOARDS
 from dashboards.dialect import LETTERS
 from dashboards.normalise import text
-from exporter.sinks.line_protocol import line, tag_set
+from exporter.mirror.line_protocol import line, tag_set
 from tests.asking import Span, unanswered_by_influxdb, unanswered_by_prometheus
 from tests.backfill import write_blocks
 from tests.replay import Recording, recording
