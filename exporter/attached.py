@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
+import psutil
+
 from driver.datadir import RunDir
 from driver.marks import Mark
 from driver.record import read_record
 from driver.targets import Target, Targets, read_targets
 from driver.watch import LiveState, Sampling
+from exporter.abandoned import driver_lives
 from exporter.following import Following
 from exporter.journal import Batch, Header
 from exporter.observer import DestinationObserver, RunObserver, SourceObserver
@@ -50,6 +53,11 @@ class AttachedRun:
     def version(self) -> int:
         """Rises whenever the phase, the status or the outcome changes."""
         return self._recording.view.version
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its driver is dead, and its QEMUs, which die with it, are gone as well."""
+        return not driver_lives(self.run) and not any(psutil.pid_exists(target.pid) for target in self._targets.targets)
 
     def state(self) -> LiveState:
         """What the run looks like now."""

@@ -28,6 +28,7 @@ ANSWER_SECONDS = 5.0
 LOOK_SECONDS = 0.05
 ATTACH_WAIT_SECONDS = 60.0
 MOST_REMEMBERED_RUNS = 100
+DRIVER_SECONDS = 1.0
 ASK_SECONDS = 2.0
 """How long a driver may take from a run's end to asking whether it is stored; a lingering of 0 waits that long too."""
 
@@ -73,6 +74,15 @@ class Desk:
             await asyncio.to_thread(history.runs, self._data)
         except (MigrascopeError, OSError) as error:
             log.warning("history: %s", error)
+
+    async def release_abandoned(self) -> None:
+        """Let go, for ever, of runs whose driver died without a word; they are stored as far as they came."""
+        while True:
+            await asyncio.sleep(DRIVER_SECONDS)
+            for name in [name for name, run in self._runs.items() if run.abandoned]:
+                log.info("run %s: its driver died; it is no longer watched", name)
+                with contextlib.suppress(BadValueError):  # another was quicker
+                    await self._detach({"run": name})
 
     async def close(self) -> None:
         """Stop watching all runs (their journals stay, for the next exporter) and wait for those being stored."""

@@ -94,11 +94,13 @@ async def _serve(data: DataDir, port: int, linger_seconds: float | None, mirrori
         async with _announced(data, desk, metrics.port):
             print(f"http://{ADDRESS}:{metrics.port}/metrics", flush=True)
             tidying = asyncio.create_task(desk.tidy())
+            releasing = asyncio.create_task(desk.release_abandoned())
             # what lives until the end need not be looked at by each collection in the sampling loop
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GARBAGE_THRESHOLDS)
             await _until_idle(stop, desk, prometheus, linger_seconds)
+            releasing.cancel()
             await desk.close()
             await tidying
     finally:
