@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from driver.campaign_events import (
@@ -74,6 +74,7 @@ events = st.one_of(
 )  # fmt: skip
 
 
+@settings(deadline=None, max_examples=40)  # each line is flushed to the disk
 @given(st.lists(events, max_size=8))
 def test_every_event_is_read_back_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, told: list[Event]
