@@ -9,7 +9,7 @@ from driver.doctor import userfaultfd_refusal
 from driver.monitor import Commands, RefusedError
 from driver.scenario import Scenario
 from driver.strategy import capabilities, parameters
-from driver.tls import Credentials
+from driver.tls import PARAMETERS, Credentials
 from workload.errors import UnsupportedError
 
 
@@ -30,7 +30,7 @@ async def negotiate(
     """
     names, values = capabilities(scenario), parameters(scenario, memory_bytes)
     if credentials:
-        values |= credentials.parameters
+        values |= PARAMETERS
     for role, qemu in (("destination", destination), ("source", source)):
         known = {each["capability"] for each in await qemu.execute("query-migrate-capabilities")}
         known |= set(await qemu.execute("query-migrate-parameters"))

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from driver.attachment import Attachment, StartExporter
+from driver.check import refusal
 from driver.clock import Clock
 from driver.datadir import DataDir, RunDir
 from driver.facts import git_revision, host_facts
@@ -176,6 +177,8 @@ class _Run:
             source_binary=kit.source, destination_binary=kit.destination, guest=kit.guest(),
             accelerator=kit.accelerator.name, accelerator_reason=kit.accelerator.reason,
         )  # fmt: skip
+        if reason := await refusal(self.request.scenario, self.request.hardware, kit.source, kit.destination):
+            raise UnsupportedError(reason)
         self.attachment.prepare()
         image = await warm_image(kit, self.runtime) if self.request.warm_start else None
         qemus = {

@@ -23,6 +23,8 @@ PSK_BYTES = 32
 VALID = dt.timedelta(days=8)
 """Longer than any run may take (a week)."""
 LEEWAY = dt.timedelta(hours=1)
+PARAMETERS = {"tls-creds": ID, "tls-hostname": HOST}
+"""QEMU's migration parameters; the name is that of the certificate, whatever carries the stream."""
 ENDPOINTS = {"source": "client", "destination": "server"}
 
 
@@ -32,11 +34,6 @@ class Credentials:
 
     kind: str
     path: Path
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """QEMU's migration parameters; the name is that of the certificate, whatever carries the stream."""
-        return {"tls-creds": ID, "tls-hostname": HOST}
 
     def of(self, role: str) -> Mapping[str, Any]:
         """The arguments of `object-add` for a role (QEMU qapi/crypto.json, TlsCredsProperties)."""

@@ -1,0 +1,121 @@
+"""What cannot work, told before a guest boots: by what a QEMU binary knows, by QEMU's rules, and by known faults."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from driver.check_binary import COMPANIONS, BinaryFacts, ask_binary
+from driver.doctor import userfaultfd_refusal
+from driver.hardware import Hardware
+from driver.record import Binary
+from driver.scenario import Scenario
+from driver.strategy import capabilities, parameters
+from driver.tls import PARAMETERS as TLS_PARAMETERS
+from workload.cache import cache_dir
+
+SINCE = {
+    "compress": "multi-thread compression was removed in QEMU 9.1",
+    "dirty-limit": "it came with QEMU 8.1",
+    "switchover-ack": "it came with QEMU 8.1",
+    "avail-switchover-bandwidth": "it came with QEMU 8.2",
+    "zero-page-detection": "it came with QEMU 9.0",
+    "mapped-ram": "it came with QEMU 9.0",
+    "multifd-qatzip-level": "it came with QEMU 9.2",
+    "postcopy-preempt": "it came with QEMU 7.1",
+    "zero-copy-send": "it came with QEMU 7.1",
+}
+"""Where a name is to be had, for people; whether a QEMU has it is asked of it."""
+
+Rule = Callable[[Scenario, Hardware, BinaryFacts], str | None]
+
+
+async def refusal(scenario: Scenario, hardware: Hardware, source: Binary, destination: Binary) -> str | None:
+    """Say why a run cannot work with these binaries on this host, or None; asks each binary once and caches that.
+
+    Raises:
+        MigrascopeError: a binary does not answer.
+    """
+    for role, binary in (("source", source), ("destination", destination)):
+        reason = unsupported(scenario, hardware, await ask_binary(binary, cache_dir()))
+        if reason:
+            return f"{role}: {reason}"
+    if "post-copy" in scenario.strategies and (why := userfaultfd_refusal()):
+        return f"post-copy: {why}: sysctl vm.unprivileged_userfaultfd=1 allows it, or run as root"
+    return None
+
+
+def unsupported(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:
+    """Say why a QEMU binary cannot do what a scenario asks, or None where nothing speaks against it. Pure."""
+    for rule in RULES:
+        if reason := rule(scenario, hardware, binary):
+            return reason
+    return None
+
+
+def _unknown(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:
+    wanted = [*capabilities(scenario), *parameters(scenario, hardware.memory_bytes)]
+    wanted += TLS_PARAMETERS if scenario.tls != "none" else ()
+    known = {*binary.capabilities, *binary.parameters}
+    for name in wanted:
+        if name not in known:
+            return f"QEMU {binary.version} does not know {name!r}: {SINCE.get(name, 'another version may (--qemu)')}"
+    return None
+
+
+def _no_such_choice(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:
+    for name, value in parameters(scenario, hardware.memory_bytes).items():
+        choices = binary.choices.get(name)
+        if choices is not None and value not in choices:
+            return f"this QEMU {binary.version} was built with {name} {', '.join(choices)}, not {value}"
+    return None
+
+
+def _companion(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001 - a rule
+    wanted = capabilities(scenario)
+    for name, companion in COMPANIONS.items():
+        if name in wanted and companion not in wanted:
+            return f"QEMU takes {name} only beside {companion}"
+    return None
+
+
+def _conflict(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    for one, other in itertools.combinations(sorted(capabilities(scenario)), 2):
+        if words := binary.conflicts.get(f"{one}+{other}"):
+            return f"QEMU {binary.version} refuses {one} beside {other}: {words}"
+    return None
+
+
+def _zero_copy(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    """Source: QEMU migration/options.c, migrate_caps_check, migrate_params_check; io/channel-socket.c."""
+    if not scenario.zero_copy_send:
+        return None
+    if scenario.multifd_compression != "none" or scenario.tls != "none":
+        return "zero-copy-send goes only uncompressed and without TLS"
+    if scenario.transport != "tcp":
+        return f"zero-copy-send goes only over tcp, the transport is {scenario.transport}"
+    return None
+
+
+def _dirty_ring(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    if scenario.dirty_limit_mib_s and (not hardware.dirty_ring_size or hardware.accelerator == "tcg"):
+        return "dirty-limit needs KVM's dirty ring (--accel kvm --dirty-ring-size 4096)"
+    return None
+
+
+def _recovery(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    if scenario.post_copy_recoveries and scenario.transport not in ("unix", "tcp"):
+        return f"post-copy is recovered over unix or tcp, the transport is {scenario.transport}"
+    return None
+
+
+def _known_fault(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    """Before 8.0 post-copy is accepted beside multifd, and then ends the destination (yank.c; seen with 7.2.22)."""
+    if binary.release < (8, 0) and {"multifd", "post-copy"} <= set(scenario.strategies):
+        return f"QEMU {binary.version} accepts post-copy beside multifd, and then its destination dies"
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _dirty_ring, _recovery, _known_fault,
+)  # fmt: skip

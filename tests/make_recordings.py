@@ -1,0 +1,127 @@
+"""Makes tests/data/recordings anew: real runs, each watched by an exporter; names or patterns of them may be given."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import json
+import lzma
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from driver.datadir import DataDir
+from driver.record import RunRecord
+from driver.run import run_migration
+from driver.scenario import Scenario
+from driver.watch import Sampling
+from exporter import history
+from exporter.journal import Batch, Header, JournalWriter
+from exporter.measurements import MEASUREMENTS
+from exporter.start import LINGER_VARIABLE, start_exporter
+from tests import recordings
+from tests.driver_process import a_request
+from workload.cache import cache_dir
+
+LARGEST_BYTES = 300_000
+HOST = "recorded"
+BATCH_SAMPLES = 200
+ACTIVE_HZ = 50.0
+LINGER = "3"
+NEVER = Scenario(bandwidth_mib_s=32, downtime_limit_ms=100, max_time_seconds=12)
+"""16 MiB at full speed take 500 ms: it never converges without help."""
+SOON = replace(NEVER, bandwidth_mib_s=64, downtime_limit_ms=1000)
+
+SCENARIOS: dict[str, Scenario] = {
+    "never-converges": NEVER,
+    "converges": SOON,
+    "pause": replace(NEVER, pause_iterations=3),
+    "post-copy": replace(NEVER, post_copy_iterations=3, post_copy_blocktime=True),
+    "post-copy-preempt": replace(NEVER, post_copy_iterations=3, post_copy_preempt=True, transport="tcp"),
+    "post-copy-recovers": replace(
+        NEVER, post_copy_iterations=3, schedule="post-copy 0.1 s: cut", post_copy_recoveries=1
+    ),
+    "post-copy-loses-its-link": replace(NEVER, post_copy_iterations=3, schedule="post-copy 0.1 s: cut"),
+    "retune-on-a-stall": replace(NEVER, schedule="stalled: downtime-limit-ms=300; stalled: downtime-limit-ms=3000"),
+    "cancel-on-a-stall": replace(NEVER, schedule="stalled: cancel"),
+    "auto-converge": replace(
+        NEVER, bandwidth_mib_s=64, downtime_limit_ms=200, auto_converge_initial=80, auto_converge_increment=19,
+        max_time_seconds=20,
+    ),
+    "auto-converge-too-weak": replace(NEVER, auto_converge_increment=10),
+    "auto-converge-then-post-copy": replace(
+        NEVER, auto_converge_initial=40, auto_converge_increment=20, schedule="3 s: post-copy"
+    ),
+    "xbzrle": replace(NEVER, xbzrle_cache_percent=25, schedule="iteration 5: downtime-limit-ms=3000"),
+    "compress": replace(SOON, compress_threads=2),
+    "multifd": replace(SOON, multifd_channels=2),
+    "multifd-zstd": replace(SOON, multifd_channels=2, multifd_compression="zstd", transport="tcp"),
+    "zero-copy": replace(SOON, multifd_channels=2, zero_copy_send=True, transport="tcp"),
+    "tls-psk": replace(SOON, tls="psk"),
+    "tls-x509-multifd": replace(SOON, tls="x509", multifd_channels=2, transport="tcp"),
+    "switchover-ack": replace(SOON, switchover_ack=True, avail_switchover_mib_s=200),
+}  # fmt: skip
+BINARIES = {"7.2": "qemu-system-x86_64", "10.0": str(cache_dir() / "bin" / "qemu-system-x86_64-10.0")}
+
+
+async def make(wanted: Sequence[str], data: DataDir) -> None:
+    """Run and write each recording whose name matches; what the QEMU does not support has none."""
+    for version, binary in BINARIES.items():
+        for name, scenario in SCENARIOS.items():
+            place = f"{version}-{name}"
+            if not any(fnmatch.fnmatch(place, pattern) for pattern in wanted):
+                continue
+            request = replace(a_request(scenario, binary=binary), sampling=Sampling(active_hz=ACTIVE_HZ))
+            record = await run_migration(request, data, start_exporter)
+            print(f"{place}: {record.outcome} {record.reason or ''}")
+            if record.outcome != "unsupported":
+                write(place, record, data)
+
+
+def write(name: str, record: RunRecord, data: DataDir) -> None:
+    """Write one recording; what tells of this machine is left out."""
+    run, place = data.run(record.run), recordings.RECORDINGS / name
+    tables = {measurement: history.load(data, run, measurement) for measurement in MEASUREMENTS}
+    tags = {name: each.tags for name, each in MEASUREMENTS.items()}
+    samples = recordings.samples_of({name: table.to_pylist() for name, table in tables.items()}, tags)
+    header = Header(
+        run=record.run, campaign=None, scenario=record.scenario_name, host=HOST, vm="0", clock=record.clock
+    )  # fmt: skip
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    journal = place / "journal"
+    with JournalWriter(journal, header) as writer:
+        for start in range(0, len(samples), BATCH_SAMPLES):
+            writer.append(Batch(samples=samples[start : start + BATCH_SAMPLES]))
+    (place / recordings.JOURNAL).write_bytes(lzma.compress(journal.read_bytes()))
+    journal.unlink()
+    shutil.copy(run.marks, place / recordings.MARKS)
+    (place / recordings.RECORD).write_text(json.dumps(asdict(_anonymous(record)), indent=1) + "\n")
+    size = sum(path.stat().st_size for path in place.iterdir())
+    if size > LARGEST_BYTES:
+        raise SystemExit(f"{name}: {size} bytes, want at most {LARGEST_BYTES}")
+
+
+def _anonymous(record: RunRecord) -> RunRecord:
+    assert record.source_binary
+    assert record.destination_binary
+    assert record.guest
+    where = "/usr/bin/qemu-system-x86_64"
+    return replace(
+        record,
+        host=replace(record.host, name=HOST),
+        source_binary=replace(record.source_binary, path=where),
+        destination_binary=replace(record.destination_binary, path=where),
+        guest=replace(record.guest, kernel_path="/boot/vmlinuz"),
+        git_revision=None,
+    )
+
+
+if __name__ == "__main__":
+    os.environ[LINGER_VARIABLE] = LINGER
+    with tempfile.TemporaryDirectory() as scratch:
+        asyncio.run(make(sys.argv[1:] or ["*"], DataDir.open(Path(scratch))))

@@ -1,0 +1,138 @@
+"""What cannot work is told before a guest boots: by recorded answers of QEMU 7.2 and 10.0, and by the real binaries."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from driver.check import unsupported
+from driver.check_binary import BinaryFacts, ask, ask_binary
+from driver.datadir import DataDir
+from driver.facts import binary_facts
+from driver.hardware import Hardware
+from driver.lock import VARIABLE
+from driver.run import run_migration
+from driver.scenario import Scenario
+from tests.driver_process import a_request
+from workload.errors import UnsupportedError
+
+ANSWERS = Path(__file__).with_name("data") / "answers"
+TCG, RING = Hardware(accelerator="tcg"), Hardware(accelerator="kvm", dirty_ring_size=4096)
+
+# scenario -> what 7.2 says, what 10.0 says; None: nothing speaks against it
+CASES: dict[str, tuple[Scenario, str | None, str | None]] = {
+    "nothing": (Scenario(), None, None),
+    "compress": (Scenario(compress_threads=2), None, "does not know 'compress': .* removed in QEMU 9.1"),
+    "compress, xbzrle": (Scenario(compress_threads=2, xbzrle_cache_percent=9), None, "'compress'"),
+    "compress, multifd": (Scenario(compress_threads=2, multifd_channels=2), "not compatible with compress", "'comp"),
+    "compress, post-copy": (Scenario(compress_threads=2, post_copy_iterations=2), None, "'compress'"),
+    "compress, preempt": (
+        Scenario(compress_threads=2, post_copy_iterations=2, post_copy_preempt=True), "preempt not compatible", "'comp"
+    ),
+    "multifd, xbzrle": (Scenario(multifd_channels=2, xbzrle_cache_percent=9), None, "not compatible with xbzrle"),
+    "multifd, post-copy": (
+        Scenario(multifd_channels=2, post_copy_seconds=1), "and then its destination dies", "not yet compatible"
+    ),
+    "multifd, post-copy in the schedule": (
+        Scenario(multifd_channels=2, schedule="stalled: post-copy"), "and then its destination dies", "not yet"
+    ),
+    "multifd, TLS": (Scenario(multifd_channels=2, tls="x509"), None, None),
+    "qpl": (Scenario(multifd_channels=2, multifd_compression="qpl"), "none, zlib, zstd, not qpl", "not qpl"),
+    "uadk": (Scenario(multifd_channels=2, multifd_compression="uadk"), "not uadk", "not uadk"),
+    "qatzip": (Scenario(multifd_channels=2, multifd_compression="qatzip"), "not qatzip", "not qatzip"),
+    "zero pages": (Scenario(zero_page_detection="none"), "came with QEMU 9.0", None),
+    "switchover": (Scenario(avail_switchover_mib_s=9), "came with QEMU 8.2", None),
+    "switchover-ack": (Scenario(switchover_ack=True), "came with QEMU 8.1", None),
+    "switchover-ack alone": (Scenario(switchover_ack=True, return_path=False), "came with", "only beside return-path"),
+    "zero-copy over unix": (Scenario(multifd_channels=2, zero_copy_send=True), "only over tcp", "only over tcp"),
+    "zero-copy": (Scenario(multifd_channels=2, zero_copy_send=True, transport="tcp"), None, None),
+    "zero-copy alone": (Scenario(zero_copy_send=True, transport="tcp"), "only beside multifd", "only beside multifd"),
+    "zero-copy, TLS": (
+        Scenario(multifd_channels=2, zero_copy_send=True, transport="tcp", tls="psk"), "without TLS", "without TLS"
+    ),
+    "dirty-limit": (Scenario(dirty_limit_mib_s=9), "came with QEMU 8.1", "needs KVM's dirty ring"),
+    "auto-converge, post-copy, XBZRLE": (
+        Scenario(auto_converge_increment=9, post_copy_iterations=2, xbzrle_cache_percent=9), None, None
+    ),
+}  # fmt: skip
+
+
+def recorded(version: str) -> BinaryFacts:
+    return BinaryFacts.parse(json.loads(lzma.decompress((ANSWERS / f"{version}.json.xz").read_bytes())))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_cannot_work_is_told_with_its_reason_and_what_can_is_let_through(name: str) -> None:
+    scenario, *wanted = CASES[name]
+    for version, words in zip(("7.2", "10.0"), wanted, strict=True):
+        reason = unsupported(scenario, TCG, recorded(version))
+        assert (reason is None) == (words is None), (version, reason)
+        if words:
+            with pytest.raises(UnsupportedError, match=words):
+                raise UnsupportedError(reason)
+
+
+def test_dirty_limit_is_let_through_with_a_dirty_ring_but_not_beside_auto_converge() -> None:
+    limited = Scenario(dirty_limit_mib_s=9)
+    assert unsupported(limited, RING, recorded("10.0")) is None
+    both = unsupported(replace(limited, auto_converge_increment=9), RING, recorded("10.0"))
+    assert both is not None
+    assert "conflicts with auto-converge" in both
+
+
+def test_a_qemu_of_a_later_release_may_combine_what_it_does_not_refuse() -> None:
+    later = replace(recorded("10.0"), version="10.1.0", conflicts={})
+    assert unsupported(Scenario(multifd_channels=2, post_copy_iterations=2), TCG, later) is None
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("version", ["7.2", "10.0"])
+async def test_the_real_binary_gets_the_same_verdicts_as_the_recorded_one(
+    version: str, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue({"7.2": "qemu_binary", "10.0": "qemu_10_binary"}[version])
+    real = BinaryFacts.parse(await ask(str(path)))
+    if real.release != recorded(version).release:
+        pytest.skip(f"the QEMU here is {real.version}, its answers were recorded of {version}")
+    for name, (scenario, *_) in CASES.items():
+        told = unsupported(scenario, TCG, real), unsupported(scenario, TCG, recorded(version))
+        assert (told[0] is None) == (told[1] is None), (name, told)
+
+
+@pytest.mark.qemu
+async def test_a_binary_is_asked_once_and_its_answer_kept_by_its_hash(qemu_binary: Path, tmp_path: Path) -> None:
+    binary = await binary_facts(str(qemu_binary))
+    first = await ask_binary(binary, tmp_path)
+    assert await ask_binary(replace(binary, path="/does/not/exist"), tmp_path) == first
+    with pytest.raises(OSError, match="not/exist"):
+        await ask_binary(replace(binary, path="/does/not/exist", sha256="another"), tmp_path)
+
+
+async def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
+    for words, script in (("did not answer query-version: none such", "echo none such >&2; exit 1"),
+                          ("did not answer query-version: it said nothing", "echo what?")):  # fmt: skip
+        path = tmp_path / "qemu"
+        path.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
+        path.chmod(0o755)
+        with pytest.raises(UnsupportedError, match=words):
+            await ask(str(path))
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataDir:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
+    return DataDir.open(tmp_path / "data")
+
+
+@pytest.mark.qemu
+async def test_a_run_that_would_kill_its_destination_ends_before_its_guest_begins(data: DataDir) -> None:
+    record = await run_migration(a_request(Scenario(multifd_channels=2, post_copy_iterations=2)), data, None)
+    assert record.outcome == "unsupported"
+    assert record.reason
+    assert "multifd" in record.reason
+    assert [phase.name for phase in record.phases] == ["start"]
+    assert not data.run(record.run).console("source").exists()
