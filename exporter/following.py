@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Following:
-    """Follows several sources at once and hands on what they yield.
+    """Follows several sources at once and hands on what they see.
 
     A source that fails is logged once, counted and tried again with growing pauses; the other sources and who takes the
     samples never notice. `subject` names the run or the VM in the log, `vm` labels the sources' `source_up`.
@@ -64,14 +64,18 @@ class Following:
     async def _follow(self, source: Source) -> None:
         """The boundary around one source: what it raises is logged once, counted, and tried again later."""
         pause, logged = FIRST_RETRY_SECONDS, False
+
+        def take(batch: Batch) -> None:
+            nonlocal pause
+            pause = FIRST_RETRY_SECONDS
+            self._take(batch)
+
         while True:
             try:
                 async with source:
                     self._open.add(source)
                     self._note(source, up=True)
-                    async for batch in source.batches():
-                        self._take(batch)
-                        pause = FIRST_RETRY_SECONDS
+                    await source.follow(take)
             except Exception as error:
                 self._metrics.source_errors.add(source.name)
                 if not logged:

@@ -7,7 +7,9 @@ tasks: 0.5 ms of CPU a call where this takes 0.1 (bench/exporter_load.py), and t
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -24,15 +26,19 @@ class QmpLostError(QmpError):
 
 
 class Connection(asyncio.Protocol):
-    """One QMP connection. `execute` may be called by several tasks; QEMU answers in the order of the commands."""
+    """One QMP connection; commands may be sent without waiting for answers: QEMU answers in their order.
+
+    `ended` holds why the connection is over: it was lost, or what `on_event` or a command's `on_answer` raised.
+    """
 
     def __init__(self, on_event: Callable[[dict[str, Any]], None]) -> None:
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = loop.create_future()
         self._on_event = on_event
         self._pending = b""
-        self._answers: list[asyncio.Future[Any]] = []
-        self._greeting: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting: deque[Callable[[dict[str, Any]], None]] = deque()
+        self._greeting: asyncio.Future[dict[str, Any]] = loop.create_future()
         self._transport: asyncio.Transport | None = None
-        self._lost: QmpError | None = None
 
     @classmethod
     async def open(cls, path: str, on_event: Callable[[dict[str, Any]], None], seconds: float) -> Connection:
@@ -47,7 +53,7 @@ class Connection(asyncio.Protocol):
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.get_running_loop().create_unix_connection(lambda: connection, path)
-                await connection._greeting
+                await connection._either(connection._greeting)
                 await connection.execute("qmp_capabilities")
         except BaseException:
             connection.close()
@@ -61,16 +67,24 @@ class Connection(asyncio.Protocol):
             QmpLostError: the connection ended.
             QmpError: QEMU answered with an error; its words.
         """
-        if self._lost is not None or self._transport is None:
-            raise self._lost or QmpLostError("QEMU's monitor is not connected")
-        answer = asyncio.get_running_loop().create_future()
-        self._answers.append(answer)
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.send(command, partial(_settle, answer))
+        return returned(await self._either(answer))
+
+    def send(self, command: str, on_answer: Callable[[dict[str, Any]], None]) -> None:
+        """Send a command without arguments; `on_answer` is called with the whole message that answers it.
+
+        Raises:
+            QmpLostError: the connection has ended.
+        """
+        if self._transport is None or self.ended.done():
+            raise QmpLostError("QEMU's monitor is not connected")
+        self._waiting.append(on_answer)
         self._transport.write(b'{"execute":"%s"}\n' % command.encode())
-        return await answer
 
     def close(self) -> None:
         """Close the connection at once."""
-        self._fail(QmpLostError("QEMU's monitor was closed"))
+        self._end(QmpLostError("QEMU's monitor was closed"))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is connected."""
@@ -79,42 +93,56 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket has ended."""
-        self._fail(QmpLostError(f"QEMU's monitor ended{f': {exc}' if exc else ''}"))
+        self._end(QmpLostError(f"QEMU's monitor ended{f': {exc}' if exc else ''}"))
 
     def data_received(self, data: bytes) -> None:
         """Take bytes: whole lines are messages."""
         *lines, self._pending = (self._pending + data).split(b"\n")
         for line in lines:
             try:
-                message = orjson.loads(line)
+                self._take(orjson.loads(line))
             except orjson.JSONDecodeError:
-                self._fail(QmpError(f"QEMU's monitor sent no QMP: {line[:80]!r}"))
+                self._end(QmpError(f"QEMU's monitor sent no QMP: {line[:80]!r}"))
                 return
-            self._take(message)
+            except Exception as error:  # a callback's: asyncio would only log it, who awaits `ended` is told
+                self._end(error)
+                return
 
     def _take(self, message: dict[str, Any]) -> None:
         if "event" in message:
             self._on_event(message)
         elif "QMP" in message:
             _settle(self._greeting, message)
-        elif self._answers:
-            _settle(self._answers.pop(0), message)
+        elif self._waiting:
+            self._waiting.popleft()(message)
 
-    def _fail(self, error: QmpError) -> None:
-        self._lost = self._lost or error
+    def _end(self, error: Exception) -> None:
         if self._transport is not None:
             self._transport.abort()
-        answers, self._answers = [self._greeting, *self._answers], []
-        for answer in answers:
-            if not answer.done():
-                answer.set_exception(error)
-                answer.exception()  # nobody may be waiting any more
+        if not self.ended.done():
+            self.ended.set_exception(error)
+            self.ended.exception()  # nobody may be waiting any more
+
+    async def _either(self, answer: asyncio.Future[dict[str, Any]]) -> dict[str, Any]:
+        """The answer, or the reason why there will be none."""
+        waiting: set[asyncio.Future[Any]] = {answer, self.ended}
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            self.ended.result()
+        return answer.result()
 
 
-def _settle(answer: asyncio.Future[Any], message: Mapping[str, Any]) -> None:
-    if answer.done():  # its deadline has passed
-        return
+def returned(message: Mapping[str, Any]) -> Any:
+    """What an answer returns.
+
+    Raises:
+        QmpError: it is an error; its words.
+    """
     if "error" in message:
-        answer.set_exception(QmpError(str(message["error"].get("desc", message["error"]))))
-    else:
-        answer.set_result(message.get("return"))
+        raise QmpError(str(message["error"].get("desc", message["error"])))
+    return message.get("return")
+
+
+def _settle(answer: asyncio.Future[dict[str, Any]], message: dict[str, Any]) -> None:
+    if not answer.done():  # its deadline may have passed
+        answer.set_result(message)

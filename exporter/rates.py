@@ -1,13 +1,13 @@
-"""When to sample: tickers with absolute deadlines from the kernel, whose late ticks are skipped and counted."""
+"""When to sample: paces with absolute deadlines from the kernel, whose late ticks are skipped and counted."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
 
 from exporter.selfmetrics import SelfMetrics
 
@@ -16,116 +16,104 @@ _SET_TIMER_SLACK = 29
 _SECOND_NS = 1_000_000_000
 
 
-class Ticker:
-    """A timer of the kernel (timerfd) that ticks at whole multiples of its period, so that all tickers tick together.
-
-    asyncio's own timers are rounded up to whole milliseconds by epoll; a timerfd is a file like any other and is exact.
-    `sequence` counts every tick that was due, also those that were skipped because the consumer was busy. Lateness and
-    skipped ticks are counted under the source's name.
-    """
-
-    def __init__(self, hz: float, source: str, metrics: SelfMetrics) -> None:
-        self.hz = 0.0
-        self.sequence = 0
-        self._source = source
-        self._metrics = metrics
-        self._waiting: asyncio.Future[bool] | None = None
-        self._poked = False
-        self._period_ns = self._due_ns = 0
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._timer = self._libc.timerfd_create(_MONOTONIC, _NONBLOCK | _CLOEXEC)
-        if self._timer < 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), "timerfd")
-        asyncio.get_running_loop().add_reader(self._timer, self._on_timer)
-        self.set_rate(hz)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def set_rate(self, hz: float) -> None:
-        """Tick at another rate from now on."""
-        if hz == self.hz:
-            return
-        self.hz = hz
-        self._period_ns = round(_SECOND_NS / hz)
-        self._due_ns = (time.monotonic_ns() // self._period_ns + 1) * self._period_ns
-        times = (*divmod(self._period_ns, _SECOND_NS), *divmod(self._due_ns, _SECOND_NS))
-        self._libc.timerfd_settime(self._timer, _ABSOLUTE, (ctypes.c_long * 4)(*times), None)
-
-    async def tick(self) -> bool:
-        """Wait for the next tick that is still to come; True for a tick, False where `poke` asked for one at once."""
-        if self._poked:
-            self._poked = False
-            return False
-        self._waiting = asyncio.get_running_loop().create_future()
-        try:
-            return await self._waiting
-        finally:
-            self._waiting = None
-
-    def poke(self) -> None:
-        """Have `tick` return at once, or, where nobody waits for it, at its next call."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(False)
-        else:
-            self._poked = True
-
-    def close(self) -> None:
-        """Give the timer back."""
-        if self._timer >= 0:
-            asyncio.get_running_loop().remove_reader(self._timer)
-            os.close(self._timer)
-            self._timer = -1
-
-    def _on_timer(self) -> None:
-        try:
-            expired = int.from_bytes(os.read(self._timer, 8), "little")
-        except BlockingIOError:  # the rate was set anew between the tick and its reading
-            return
-        late_ns = time.monotonic_ns() - self._due_ns
-        self._due_ns += expired * self._period_ns
-        self.sequence += expired
-        if self._waiting is None or self._waiting.done():
-            self._metrics.skipped.add(self._source, amount=expired)
-            return
-        if expired > 1:
-            self._metrics.skipped.add(self._source, amount=expired - 1)
-        self._metrics.lateness.observe(self._source, value=late_ns / _SECOND_NS)
-        self._waiting.set_result(True)
-
-
 class Pace:
-    """The rate of several tickers that quicken together: at rest, or active."""
+    """The rate of several tickers that tick together and quicken together: at rest, or active.
+
+    One timer of the kernel (timerfd) wakes all of them at whole multiples of the period: a wake-up costs more than what
+    is done in it. asyncio's own timers are rounded up to whole milliseconds by epoll; a timerfd is a file like any
+    other and is exact. The timer lives while there are tickers.
+    """
 
     def __init__(self, rest_hz: float, active_hz: float) -> None:
         self.rest_hz = rest_hz
         self.active_hz = max(active_hz, rest_hz)
         self.active = False
         self._tickers: list[Ticker] = []
+        self._timer = -1
+        self._period_ns = self._due_ns = 0
+        self._libc = ctypes.CDLL(None, use_errno=True)
 
-    def ticker(self, source: str, metrics: SelfMetrics) -> Ticker:
-        """Make a ticker of this pace; it leaves it by `drop`."""
-        ticker = Ticker(self.active_hz if self.active else self.rest_hz, source, metrics)
+    @contextlib.contextmanager
+    def ticker(self, source: str, metrics: SelfMetrics, on_tick: Callable[[], bool]) -> Iterator[Ticker]:
+        """A ticker of this pace: `on_tick` is called at each tick, and says False where the source was too busy."""
+        ticker = Ticker(source, metrics, on_tick)
+        if not self._tickers:
+            self._start()
         self._tickers.append(ticker)
-        return ticker
-
-    def drop(self, ticker: Ticker) -> None:
-        """Close a ticker of this pace."""
-        self._tickers.remove(ticker)
-        ticker.close()
+        try:
+            yield ticker
+        finally:
+            self._tickers.remove(ticker)
+            ticker.ended.cancel()
+            if not self._tickers:
+                self._stop()
 
     def set_active(self, active: bool) -> None:
         """Quicken all tickers, or let them rest."""
         if active != self.active:
             self.active = active
-            for ticker in self._tickers:
-                ticker.set_rate(self.active_hz if active else self.rest_hz)
+            if self._timer >= 0:
+                self._set_timer()
+
+    def _start(self) -> None:
+        self._timer = self._libc.timerfd_create(_MONOTONIC, _NONBLOCK | _CLOEXEC)
+        if self._timer < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), "timerfd")
+        asyncio.get_running_loop().add_reader(self._timer, self._on_timer)
+        self._set_timer()
+
+    def _stop(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._timer)
+        os.close(self._timer)
+        self._timer = -1
+
+    def _set_timer(self) -> None:
+        self._period_ns = round(_SECOND_NS / (self.active_hz if self.active else self.rest_hz))
+        self._due_ns = (time.monotonic_ns() // self._period_ns + 1) * self._period_ns
+        times = (*divmod(self._period_ns, _SECOND_NS), *divmod(self._due_ns, _SECOND_NS))
+        self._libc.timerfd_settime(self._timer, _ABSOLUTE, (ctypes.c_long * 4)(*times), None)
+
+    def _on_timer(self) -> None:
+        try:
+            expired = int.from_bytes(os.read(self._timer, 8), "little")
+        except BlockingIOError:  # the rate was set anew between the tick and its reading
+            return
+        late_seconds = (time.monotonic_ns() - self._due_ns) / _SECOND_NS
+        self._due_ns += expired * self._period_ns
+        for ticker in self._tickers[:]:
+            ticker.tick(expired, late_seconds)
+
+
+class Ticker:
+    """One source's part in a pace.
+
+    `sequence` counts every tick that was due, also those that were skipped because this process or the source was
+    busy. Lateness and skipped ticks are counted under the source's name. `ended` holds what `on_tick` raised: after
+    that it is not called again.
+    """
+
+    def __init__(self, source: str, metrics: SelfMetrics, on_tick: Callable[[], bool]) -> None:
+        self.sequence = 0
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._source = source
+        self._metrics = metrics
+        self._on_tick = on_tick
+
+    def tick(self, expired: int, late_seconds: float) -> None:
+        """Take `expired` ticks that have become due, of which all but the last are missed."""
+        self.sequence += expired
+        if self.ended.done():
+            return
+        try:
+            taken = self._on_tick()
+        except Exception as error:  # the source's boundary awaits it
+            self.ended.set_exception(error)
+            return
+        if taken:
+            self._metrics.lateness.observe(self._source, value=late_seconds)
+        if missed := expired - taken:
+            self._metrics.skipped.add(self._source, amount=missed)
 
 
 def wake_exactly() -> None:

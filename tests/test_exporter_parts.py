@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,13 +22,14 @@ from driver.progress import Progress
 from driver.scenario import Scenario
 from driver.watch import ExporterClient, Sampling
 from exporter.journal import Batch, Header, JournalReader, JournalWriter
-from exporter.rates import Pace, Ticker
+from exporter.rates import Pace
 from exporter.recorder import MOST_PENDING_SAMPLES, Recorder
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
 from exporter.sources.threads import ThreadsSource, classify
 from exporter.start import LINGER_VARIABLE, start_exporter
 from exporter.verdicts import Verdicts
+from tests.test_follow import open_descriptors
 from workload.errors import MigrascopeError
 
 NAMES_7_2 = {
@@ -130,26 +131,62 @@ async def test_samples_wait_for_a_full_disk_and_what_is_dropped_is_told(tmp_path
 
 async def test_late_ticks_are_skipped_and_counted_never_queued() -> None:
     own = SelfMetrics()
-    with Ticker(100, "threads", own) as ticker:
-        await ticker.tick()
-        first = ticker.sequence
-        await asyncio.sleep(0.105)
-        began = time.monotonic()
-        await ticker.tick()
-        await ticker.tick()
-        assert time.monotonic() - began > 0.009, "the ticks that were missed did not come all at once"
-        assert ticker.sequence - first >= 11
+    stamps_ns: list[int] = []
+
+    def on_tick() -> bool:
+        stamps_ns.append(time.monotonic_ns())
+        if len(stamps_ns) == 2:
+            time.sleep(0.105)
+        return True
+
+    with Pace(100, 100).ticker("threads", own, on_tick) as ticker:
+        async with asyncio.timeout(10):
+            while len(stamps_ns) < 4:  # noqa: ASYNC110 - what is waited for is a callback's
+                await asyncio.sleep(0.001)
+    assert stamps_ns[2] - stamps_ns[1] >= 105_000_000
+    assert ticker.sequence >= 13, "every tick that was due has its number"
     assert own.skipped.values["threads",] >= 9
+    assert sum(own.lateness.counts["threads",]) < ticker.sequence
 
 
-async def test_a_poke_is_answered_at_once_and_not_lost_where_nobody_waits() -> None:
-    with Ticker(0.1, "monitor", SelfMetrics()) as ticker:
-        ticker.poke()
-        assert await asyncio.wait_for(ticker.tick(), 1) is False
-        waiting = asyncio.create_task(ticker.tick())
-        await asyncio.sleep(0)
-        ticker.poke()
-        assert await asyncio.wait_for(waiting, 1) is False
+async def test_all_tickers_of_a_pace_tick_together_and_quicken_together() -> None:
+    ticks: list[str] = []
+    pace, own = Pace(0.1, 100), SelfMetrics()
+
+    def tick_of(name: str) -> Callable[[], bool]:
+        def on_tick() -> bool:
+            ticks.append(name)
+            return True
+
+        return on_tick
+
+    before = open_descriptors()
+    with pace.ticker("a", own, tick_of("a")) as first, pace.ticker("b", own, tick_of("b")) as second:
+        pace.set_active(active=True)
+        async with asyncio.timeout(10):
+            while len(ticks) < 6:  # noqa: ASYNC110 - what is waited for is a callback's
+                await asyncio.sleep(0.001)
+        assert ticks == ["a", "b"] * (len(ticks) // 2)
+        assert first.sequence == second.sequence
+    assert open_descriptors() == before
+
+
+async def test_a_source_that_fails_at_its_tick_is_told_so_and_is_not_asked_again() -> None:
+    calls: list[str] = []
+
+    def failing() -> bool:
+        calls.append("failing")
+        raise ProcessLookupError("gone")
+
+    pace, own = Pace(100, 100), SelfMetrics()
+    with pace.ticker("threads", own, failing) as bad, pace.ticker("monitor", own, lambda: True) as good:
+        with pytest.raises(ProcessLookupError):
+            await asyncio.wait_for(bad.ended, 10)
+        before = good.sequence
+        async with asyncio.timeout(10):
+            while good.sequence < before + 2:  # noqa: ASYNC110 - what is waited for is a callback's
+                await asyncio.sleep(0.001)
+    assert calls == ["failing"]
 
 
 def test_a_limit_that_was_reached_is_a_verdict() -> None:

@@ -1,1 +1,1 @@
-"""Where samples come from: each source is an async generator of batches of samples."""
+"""Where samples come from: each source follows one thing and hands on batches of samples."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,15 +63,15 @@ class ConsoleSource:
     ) -> None:
         await self._stack.aclose()
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Yield the samples of each arrival with the offset behind them."""
+    async def follow(self, take: Callable[[Batch], None]) -> None:
+        """Hand on the samples of each arrival with the offset behind them."""
         async for arrivals in self._follower:
-            yield self._batch(arrivals)
+            take(self._batch(arrivals))
             # lines are stamped as they arrive, by the event loop's callback: handing them on may wait
             await asyncio.sleep(GATHER_SECONDS)
 
     async def rest(self) -> Batch:
-        """What the file holds and was not yielded yet."""
+        """What the file holds and was not handed on yet."""
         return self._batch(self._follower.read_rest())
 
     def _batch(self, arrivals: list[Arrival]) -> Batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -54,11 +54,11 @@ class MarksSource:
         asyncio.get_running_loop().remove_reader(self._inotify.fd)
         self._inotify.close()
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Yield each new mark's sample."""
+    async def follow(self, take: Callable[[Batch], None]) -> None:
+        """Hand on each new mark's sample."""
         while True:
             if samples := self._read():
-                yield Batch(samples=samples)
+                take(Batch(samples=samples))
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(POLL_SECONDS):

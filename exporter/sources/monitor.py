@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from driver.clock import Clock
 from driver.progress import Progress
 from exporter.journal import Batch
-from exporter.qmp import Connection, QmpError, QmpLostError
-from exporter.rates import Pace
+from exporter.qmp import Connection, returned
+from exporter.rates import Pace, Ticker
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
 
@@ -66,76 +66,97 @@ class MonitorSource:
         self._observer = observer
         self._metrics = metrics
         self._first_sequence = sequence
-        self._asking = asyncio.Lock()
+        self._ticker: Ticker | None = None
         self._events: list[Sample] = []
+        self._asked_at: float | None = None
+        self._again = False
         self._limits_known = False
         self._limits: dict[str, float] = {}
         self._tags = {"role": role}
 
     async def __aenter__(self) -> Self:
         self._limits_known = False
-        self._ticker = self._pace.ticker(self.name, self._metrics)
-        try:
-            self._qmp = await Connection.open(self._socket, self._on_event, CONNECT_SECONDS)
-        except BaseException:
-            self._pace.drop(self._ticker)
-            raise
+        self._asked_at = None
+        self._qmp = await Connection.open(self._socket, self._on_event, CONNECT_SECONDS)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._first_sequence += self._ticker.sequence + 1
-        self._pace.drop(self._ticker)
         self._qmp.close()
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Yield each reply, and the events before it."""
-        while True:
-            yield Batch(samples=await self._ask())
-            await self._ticker.tick()
+    async def follow(self, take: Callable[[Batch], None]) -> None:
+        """Hand on each reply, and the events before it."""
+        self._take = take
+        with self._pace.ticker(self.name, self._metrics, self._on_tick) as ticker:
+            self._ticker = ticker
+            try:
+                self._ask()
+                done, _ = await asyncio.wait({ticker.ended, self._qmp.ended}, return_when=asyncio.FIRST_COMPLETED)
+                done.pop().result()
+            finally:
+                self._first_sequence += ticker.sequence + 1
+                self._ticker = None
 
     async def rest(self) -> Batch:
         """The final reply."""
-        return Batch(samples=await self._ask())
+        async with asyncio.timeout(ANSWER_SECONDS):
+            reply = await self._qmp.execute("query-migrate")
+        return Batch(samples=self._reply_samples(reply))
 
     def ask_limits(self) -> None:
-        """Ask for the limits again at the next poll: somebody has changed them."""
+        """Ask for the limits again at once: somebody has changed them."""
         self._limits_known = False
-        self._ticker.poke()
+        self._ask_soon()
 
-    async def _ask(self) -> list[Sample]:
-        async with self._asking:
-            began = time.monotonic()
-            async with asyncio.timeout(ANSWER_SECONDS):
-                if not self._limits_known:
-                    await self._ask_limits()
-                reply = await self._qmp.execute("query-migrate")
-            samples = self._reply_samples(reply if isinstance(reply, dict) else {})
-            self._metrics.collections.add(self.name)
-            self._metrics.collection_seconds.add(self.name, amount=time.monotonic() - began)
-            return samples
+    def _on_tick(self) -> bool:
+        if self._asked_at is None:
+            self._ask()
+            return True
+        if time.monotonic() - self._asked_at > ANSWER_SECONDS:
+            raise TimeoutError(f"QEMU did not answer query-migrate within {ANSWER_SECONDS:g} s")
+        return False
 
-    async def _ask_limits(self) -> None:
-        self._limits_known = True
-        try:
-            reply = await self._qmp.execute("query-migrate-parameters")
-        except QmpLostError:
-            raise
-        except QmpError:  # a machine without migration parameters still has a status
+    def _ask_soon(self) -> None:
+        """Ask at once, or as soon as the answer that is being waited for has come."""
+        if self._ticker is None:
             return
+        if self._asked_at is None:
+            self._ask()
+        else:
+            self._again = True
+
+    def _ask(self) -> None:
+        self._asked_at = time.monotonic()
+        self._again = False
+        if not self._limits_known:
+            self._limits_known = True
+            self._qmp.send("query-migrate-parameters", self._take_limits)
+        self._qmp.send("query-migrate", self._take_reply)
+
+    def _take_limits(self, message: dict[str, Any]) -> None:
+        reply = message.get("return")  # a machine without migration parameters still has a status
         if isinstance(reply, dict):
             self._observer.limits(reply)
             self._limits = _limits(reply)
 
-    def _reply_samples(self, reply: dict[str, Any]) -> list[Sample]:
+    def _take_reply(self, message: dict[str, Any]) -> None:
+        self._take(Batch(samples=self._reply_samples(returned(message))))
+        began, self._asked_at = self._asked_at, None
+        self._metrics.collections.add(self.name)
+        self._metrics.collection_seconds.add(self.name, amount=time.monotonic() - (began or 0.0))
+        if self._again:
+            self._ask()
+
+    def _reply_samples(self, reply: Any) -> list[Sample]:
         time_ns = self._clock.stamp()
         samples, self._events = self._events, []
-        fields: dict[str, float | str] = {"sequence": float(self._first_sequence + self._ticker.sequence)}
+        sequence = self._first_sequence + (self._ticker.sequence if self._ticker else 0)
+        fields: dict[str, float | str] = {"sequence": float(sequence)}
         fields.update(self._limits)
         if not self._observer.counts():
             return [*samples, Sample("migration", time_ns, fields, self._tags)]
-        progress = Progress.parse(reply)
+        progress = Progress.parse(reply if isinstance(reply, dict) else {})
         fields.update(progress.fields)
         if progress.status is not None:
             fields["status"] = progress.status
@@ -160,7 +181,7 @@ class MonitorSource:
         self._events.append(Sample("event", time_ns, fields, {"role": self.role, "name": name}))
         if name == "MIGRATION_PASS":
             self._limits_known = False
-        self._ticker.poke()
+        self._ask_soon()
 
     def _event_stamp(self, sent: Mapping[str, int]) -> int:
         arrival_ns, wall_ns = self._clock.stamp(), time.time_ns()

@@ -1,8 +1,8 @@
-"""What a source is: something that is opened, yields batches of samples, and can be read to its end."""
+"""What a source is: something that is opened, hands on batches of samples, and can be read to its end."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -21,8 +21,8 @@ class Source(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
-    def batches(self) -> AsyncIterator[Batch]:
-        """Yield what is seen, for as long as the source is open."""
+    async def follow(self, take: Callable[[Batch], None]) -> None:
+        """Hand on what is seen, as it is seen; ends only by raising."""
 
     async def rest(self) -> Batch:
-        """What can be seen now and has not been yielded yet: asked once, at a run's end."""
+        """What can be seen now and has not been handed on yet: asked once, at a run's end."""

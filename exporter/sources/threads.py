@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -78,23 +78,25 @@ class ThreadsSource:
 
     async def __aenter__(self) -> Self:
         self._process = psutil.Process(self._pid)
-        self._ticker = self._pace.ticker(self.name, self._metrics)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._pace.drop(self._ticker)
         # not counted as ended: opened anew, a thread that lives says its whole figure again
         for thread in self._threads.values():
             os.close(thread.file)
         self._threads.clear()
 
-    async def batches(self) -> AsyncIterator[Batch]:
-        """Yield a sweep over all threads at each tick; ends with psutil.NoSuchProcess when QEMU does."""
-        while True:
-            await self._ticker.tick()
-            yield self._sweep()
+    async def follow(self, take: Callable[[Batch], None]) -> None:
+        """Hand on a sweep over all threads at each tick; ends with psutil.NoSuchProcess when QEMU does."""
+
+        def on_tick() -> bool:
+            take(self._sweep())
+            return True
+
+        with self._pace.ticker(self.name, self._metrics, on_tick) as ticker:
+            await ticker.ended
 
     async def rest(self) -> Batch:
         """A last sweep."""
