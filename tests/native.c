@@ -36,8 +36,8 @@ static void memory(const char *loop, size_t share_bytes, uint64_t passes, uint64
             uint64_t phase = phase_passes && pass ? (pass - 1) / phase_passes : 0;
 
             if (pass == 0) {
-                workers[i] = (struct worker){
-                    .vcpu = i, .share = working_set + i * share_bytes, .share_bytes = share_bytes};
+                workers[i] = (struct worker){ /* vCPU 0 would print the phases in between */
+                    .vcpu = i + 1, .share = working_set + i * share_bytes, .share_bytes = share_bytes};
                 fill(&workers[i]);
                 continue;
             }

@@ -110,6 +110,8 @@ static char *map_working_set(size_t bytes, size_t other_bytes)
         return map_hugetlb(whole, shift);
     }
     check_memory(bytes + other_bytes);
+    if (pages == TRANSPARENT_2M)
+        write_text(TRANSPARENT_FOLDER "enabled", "madvise"); /* Linux turns them off below 512 MiB of RAM */
     read_text(TRANSPARENT_FOLDER "enabled", enabled, sizeof enabled);
     if (pages == TRANSPARENT_2M && (!*enabled || strstr(enabled, "[never]")))
         end_for_pages("the guest's kernel gives no transparent huge pages");
