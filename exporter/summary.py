@@ -14,6 +14,7 @@ from exporter import figures
 from exporter.blackout import Blackout, blackout, longest_silence
 from exporter.compaction import Compaction
 from exporter.figures import Gap
+from exporter.latency import WINDOWS, Latencies, latencies_by_window
 from exporter.timeline import Span, Timeline, events_of, timeline
 from workload.errors import BadValueError
 from workload.value import from_json
@@ -30,7 +31,8 @@ class Summary:
     `*_seconds_per_gib_*` is what one vCPU took for one GiB, on the guest's clock: settled, from the migration's start
     to STOP, and from RESUME to the end of recover. `blackout_seconds` is an upper bound where
     `blackout_upper_bound`. `cpu_seconds` maps role -> kind of thread -> seconds over the migration (kind `process`:
-    the whole QEMU). Moments (`*_ns`) are of the run's clock.
+    the whole QEMU). `*_access_seconds_*` is what one access of the guest to its memory took (`exporter.latency`):
+    percentiles are upper bounds, within a factor of two. Moments (`*_ns`) are of the run's clock.
     """
 
     schema: int = SCHEMA
@@ -55,6 +57,18 @@ class Summary:
     multifd_bytes: float | None = None
     time_to_first_throttle_seconds: float | None = None
     max_throttle_percent: float | None = None
+    before_access_seconds_p50: float | None = None
+    before_access_seconds_p99: float | None = None
+    before_access_seconds_max: float | None = None
+    during_access_seconds_p50: float | None = None
+    during_access_seconds_p99: float | None = None
+    during_access_seconds_max: float | None = None
+    post_copy_access_seconds_p50: float | None = None
+    post_copy_access_seconds_p99: float | None = None
+    post_copy_access_seconds_max: float | None = None
+    after_access_seconds_p50: float | None = None
+    after_access_seconds_p99: float | None = None
+    after_access_seconds_max: float | None = None
     cpu_seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     peak_resident_bytes: Mapping[str, float] = field(default_factory=dict)
     migrate_start_ns: int | None = None
@@ -100,7 +114,8 @@ def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], p
                  if (event.role, event.name) == ("exporter", "gap")]  # fmt: skip
     found: dict[str, object] = {}
     why: dict[str, str] = {}
-    for part in (_paces(times, load), _pauses(record, times, load), _progress(record, times, load)):
+    accesses = _accesses(record, latencies_by_window(load("guest_latency"), times, events))
+    for part in (_paces(times, load), accesses, _pauses(record, times, load), _progress(record, times, load)):
         for name, figure in part.items():
             if isinstance(figure, str):
                 why[name] = figure
@@ -109,7 +124,7 @@ def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], p
     migration = times.migration
     return Summary(
         run=record.run,
-        **found,  # type: ignore[arg-type] # names and types are those of the three parts
+        **found,  # type: ignore[arg-type] # names and types are those of the parts
         cpu_seconds=figures.cpu_seconds(load("qemu_cpu"), migration) if migration else {},
         peak_resident_bytes=figures.peak_by_role(load("qemu_memory"), "resident_bytes"),
         migrate_start_ns=migration.start_ns if migration else None,
@@ -144,6 +159,18 @@ def _paces(times: Timeline, load: Callable[[str], pa.Table]) -> dict[str, float 
         reason = absent[name] if span is None else f"no xor line lies wholly in the {name} window"
         found[f"{name}_seconds_per_gib_mean"] = pace.mean if pace else reason
         found[f"{name}_seconds_per_gib_p95"] = pace.p95 if pace else reason
+    return found
+
+
+def _accesses(record: RunRecord, windows: Mapping[str, Latencies]) -> dict[str, float | str]:
+    probed = record.workload is None or record.workload.probe_hz
+    reason = "the guest was not probed in that time" if probed else "the workload probes no accesses (probe_hz=0)"
+    found: dict[str, float | str] = {}
+    for name in WINDOWS:
+        window = windows.get(name)
+        found[f"{name}_access_seconds_p50"] = window.percentile(50) if window else reason
+        found[f"{name}_access_seconds_p99"] = window.percentile(99) if window else reason
+        found[f"{name}_access_seconds_max"] = window.most_seconds if window else reason
     return found
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from workload.console import GuestError, Parser, Ready, Record, Tick, Xor
+from workload.console import GuestError, Latency, Parser, Phase, Ready, Record, Tick, Xor
 from workload.image import build_initrd, guest_command_line
 from workload.kernel import find_kernel
 from workload.settings import Workload
@@ -52,6 +52,14 @@ class Guest:
 
     def xors(self, vcpu: int) -> list[Xor]:
         return [record for record in self.records if isinstance(record, Xor) and record.vcpu == vcpu]
+
+    def phases(self) -> list[Phase]:
+        return [record for record in self.records if isinstance(record, Phase)]
+
+    def since(self, begin: Record) -> list[Record]:
+        """What was said from a record on, up to the next phase."""
+        rest = self.records[self.records.index(begin) + 1 :]
+        return list(itertools.takewhile(lambda record: not isinstance(record, Phase), rest))
 
     def ticks(self) -> list[Tick]:
         return [record for record in self.records if isinstance(record, Tick)]
@@ -130,6 +138,73 @@ def test_a_rate_limit_holds_on_each_vcpu(boot: Boot) -> None:
         seconds = (xors[-1].guest_ns - xors[0].guest_ns) / 1e9
         rate_mib_s = sum(xor.bytes for xor in xors[1:]) / MIB / seconds
         assert 10 < rate_mib_s < 22
+
+
+PATTERNS = ("random", "hotset", "zipf", "once", "idle")
+CONTENTS = ("write_percent=5", "change_percent=2", "zero_percent=80", "compressible_percent=75", "rate_limit_mib_s=30")
+
+
+@pytest.mark.parametrize("settings", [[f"pattern={name}" for name in PATTERNS], CONTENTS], ids=["orders", "contents"])
+def test_a_guest_goes_through_its_phases_on_every_vcpu_and_then_works_for_ever(boot: Boot, settings: list[str]) -> None:
+    phases = "/".join(f"1:{setting}" for setting in settings)
+    booted = boot(Workload(working_set_mib=16, granularity_mib=4, probe_hz=200, phases=phases), 2)
+    booted.read_until(lambda: len(booted.phases()) == len(settings) and len(booted.since(booted.phases()[-1])) > 100)
+    assert [phase.number for phase in booted.phases()] == list(range(1, len(settings) + 1))
+    ready = booted.records[0]
+    assert isinstance(ready, Ready)
+    for phase in booted.phases():
+        assert 0 <= (phase.guest_ns - ready.guest_ns) / 1e9 - phase.number < 0.5
+    begins: list[Record] = [ready, *booted.phases()]
+    for begin, setting in zip(begins, settings, strict=False):
+        lines = [record for record in booted.since(begin) if isinstance(record, Xor)]
+        assert {xor.vcpu for xor in lines} == {0, 1}, setting
+        if setting in ("pattern=idle", "pattern=once"):
+            assert sum(xor.bytes for xor in lines) <= 24 * MIB, "one pass, and what was under way"
+            assert lines[-1].bytes == 0
+        elif setting == "rate_limit_mib_s=30":
+            assert 30 * MIB < sum(xor.bytes for xor in lines) < 90 * MIB
+    assert_probed(booted, hz=200)
+    assert (booted.parser.garbage_lines, booted.parser.lost_lines) == (0, 0)
+
+
+def assert_probed(booted: Guest, hz: int) -> None:
+    """The probe's lines follow each other, count its accesses, and none took longer than its line says."""
+    lines = [record for record in booted.records if isinstance(record, Latency)]
+    assert [line.sequence for line in lines] == list(range(len(lines)))
+    accesses = sum(sum(line.counts.values()) for line in lines)
+    seconds = sum(line.taken_ns for line in lines) / 1e9
+    assert 0.3 * hz < accesses / seconds <= hz * 1.05
+    for line in lines:
+        assert line.most_ns <= line.sum_ns <= line.taken_ns
+        assert max(line.counts) == 0 or 1000 << max(line.counts) - 1 < line.most_ns <= 1000 << max(line.counts)
+
+
+@pytest.mark.parametrize("size", ["4k", "2m", "2m-hugetlb"])
+def test_the_working_set_lies_in_pages_of_the_size_asked_for(boot: Boot, size: str) -> None:
+    booted = boot(Workload(working_set_mib=16, granularity_mib=4, guest_page_size=size))
+    booted.read_until(lambda: len(booted.xors(0)) > 10)
+    assert isinstance(booted.records[0], Ready)
+
+
+@pytest.mark.parametrize(
+    ("workload", "text"),
+    [
+        (
+            Workload(working_set_mib=1024, guest_page_size="1g-hugetlb"),
+            "migrascope.guest_page_size=1g-hugetlb: the guest's kernel or CPU has no such pages",
+        ),
+        (
+            Workload(working_set_mib=120, guest_page_size="2m-hugetlb"),
+            "migrascope.working_set_mib=120: the guest has ",
+        ),
+    ],
+)
+def test_pages_that_the_guest_has_not_are_told_and_it_powers_off(boot: Boot, workload: Workload, text: str) -> None:
+    booted = boot(workload)
+    booted.read_to_its_end()
+    [error] = booted.records
+    assert isinstance(error, GuestError)
+    assert error.text.startswith(text)
 
 
 @pytest.mark.parametrize(

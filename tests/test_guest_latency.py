@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import bisect
+import math
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from driver.clock import Clock
+from driver.datadir import RunDir
+from exporter import compaction
+from exporter.compaction import Compaction
+from exporter.latency import Latencies, latencies_by_window
 from exporter.measurements import MEASUREMENTS
 from exporter.metrics.guest import LATENCY_BUCKETS
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
 from exporter.sinks.prometheus import PrometheusSink
 from exporter.sources.console import ConsoleSource, Resume
+from exporter.summary import Summary, summarise
+from exporter.timeline import Event, Span, Timeline
+from tests import recorded
 from tests.native_guest import build_native, run_native
 from tests.replay import recording
 from workload.console import BUCKETS, Latency, Parser, Phase, write
+from workload.settings import Workload
 
 LINE = Latency(
     line=1, sequence=4, guest_ns=5_000_000_000, taken_ns=100_000_000, sum_ns=1_030_000, most_ns=1_000_000,
@@ -71,6 +85,116 @@ async def test_a_latency_line_becomes_one_sample_and_a_phase_an_event(tmp_path: 
         "most_seconds": pytest.approx(0.001), "sequence": 4.0, "bucket0": 8.0, "bucket2": 1.0, "bucket10": 1.0,
     }  # fmt: skip
     assert (phase.measurement, phase.tags) == ("event", {"role": "destination", "name": "guest-phase.3"})
+
+
+SECOND = 1_000_000_000
+TIMES = Timeline(
+    settle=Span(start_ns=0, end_ns=10 * SECOND),
+    migration=Span(start_ns=10 * SECOND, end_ns=16 * SECOND),
+    recover=Span(start_ns=14 * SECOND, end_ns=20 * SECOND),
+    stop_ns=13 * SECOND,
+    resume_ns=14 * SECOND,
+)
+POST_COPY = [Event(time_ns=13 * SECOND, role="source", name="MIGRATION", detail="status=postcopy-active")]
+
+
+def lines(*rows: tuple[str, float, dict[int, float], float]) -> pa.Table:
+    """A table of lines of 100 ms each: role, seconds at their end, counts by bucket, longest access."""
+    named = [
+        {
+            "time_ns": round(seconds * SECOND), "role": role, "accesses": sum(counts.values()), "seconds": 0.1,
+            "most_seconds": most, **{f"bucket{number}": counts.get(number) for number in range(BUCKETS)},
+        }
+        for role, seconds, counts, most in rows
+    ]  # fmt: skip
+    return pa.Table.from_pylist(named)
+
+
+TOLD = lines(
+    ("source", 5.0, {0: 90, 1: 9, 3: 1}, 7e-6),
+    ("source", 10.04, {4: 1}, 16e-6),  # the most of it lies before the start
+    ("source", 10.06, {5: 98, 6: 2}, 60e-6),
+    ("destination", 14.02, {6: 9, 17: 1}, 0.1),  # tells of both sides of the switchover
+    ("destination", 16.05, {10: 1}, 1e-3),  # printed after the last page came, of the time before
+    ("destination", 19.0, {0: 3}, 9e-7),
+)
+
+
+def test_a_line_belongs_to_the_window_that_it_tells_of() -> None:
+    found = latencies_by_window(TOLD, TIMES, POST_COPY)
+    assert {name: window.accesses for name, window in found.items()} == {
+        "before": 101, "during": 100, "post_copy": 11, "after": 3,
+    }  # fmt: skip
+    assert [window.most_seconds for window in found.values()] == [16e-6, 60e-6, 0.1, 9e-7]
+
+
+def test_without_post_copy_all_that_the_destination_tells_of_is_after() -> None:
+    found = latencies_by_window(TOLD, TIMES, [])
+    assert {name: window.accesses for name, window in found.items()} == {"before": 101, "during": 100, "after": 14}
+
+
+def test_a_guest_that_stayed_on_its_source_has_an_after_too() -> None:
+    table = lines(("source", 5.0, {0: 1}, 1e-6), ("source", 12.0, {1: 1}, 2e-6), ("source", 17.0, {2: 1}, 4e-6))
+    stayed = replace(TIMES, stop_ns=None, resume_ns=None, recover=None)
+    found = latencies_by_window(table, stayed, [])
+    assert {name: window.most_seconds for name, window in found.items()} == {
+        "before": 1e-6, "during": 2e-6, "after": 4e-6,
+    }  # fmt: skip
+
+
+def test_a_percentile_is_its_buckets_bound_but_never_above_the_longest_access() -> None:
+    before = latencies_by_window(TOLD, TIMES, POST_COPY)["before"]
+    assert [before.percentile(percent) for percent in (50, 89, 90, 98, 99, 100)] == [
+        1e-6,
+        1e-6,
+        2e-6,
+        2e-6,
+        8e-6,
+        16e-6,
+    ]
+
+
+@given(st.lists(st.floats(1e-7, 100), min_size=1), st.sampled_from([1, 50, 95, 99, 100]))
+def test_a_percentile_is_at_most_twice_the_true_one(taken: list[float], percent: int) -> None:
+    window = Latencies(most_seconds=max(taken))
+    for seconds in taken:
+        window.counts[bisect.bisect_left(LATENCY_BUCKETS, seconds)] += 1
+    true = sorted(taken)[max(1, math.ceil(len(taken) * percent / 100)) - 1]
+    assert true <= window.percentile(percent) <= max(2 * true, 1e-6) or true > LATENCY_BUCKETS[-1]
+
+
+def summary_of(place: Path, more: list[Sample], workload: Workload) -> Summary:
+    run = RunDir(path=place / "r1")
+    recorded.write_journal(run, [*recorded.samples(), *more])
+    record = replace(recorded.a_record("r1"), workload=workload)
+    return summarise(record, Compaction(), lambda measurement: compaction.load(run, measurement))
+
+
+def test_the_summary_has_each_windows_figures_and_for_a_window_without_accesses_the_reason(tmp_path: Path) -> None:
+    fields: dict[str, float | str] = {"accesses": 3.0, "seconds": 0.1, "mean_seconds": 2e-6, "most_seconds": 5e-6}
+    counts: dict[str, float | str] = {"bucket1": 2.0, "bucket3": 1.0}
+    found = summary_of(
+        tmp_path,
+        [
+            Sample("guest_latency", recorded.at(1.5), fields | counts, {"role": "source"}),
+            Sample("guest_latency", recorded.at(6.5), fields | counts, {"role": "destination"}),
+        ],
+        Workload(probe_hz=30),
+    )
+    for figures in (
+        (found.before_access_seconds_p50, found.before_access_seconds_p99, found.before_access_seconds_max),
+        (found.after_access_seconds_p50, found.after_access_seconds_p99, found.after_access_seconds_max),
+    ):
+        assert figures == (2e-6, 5e-6, 5e-6)
+    assert (found.during_access_seconds_p50, found.post_copy_access_seconds_p50) == (None, None)
+    assert found.why["during_access_seconds_p50"] == "the guest was not probed in that time"
+
+
+def test_the_summary_of_a_workload_without_probe_says_so(tmp_path: Path) -> None:
+    found = summary_of(tmp_path, [], Workload())
+    assert {why for name, why in found.why.items() if "_access_seconds_" in name} == {
+        "the workload probes no accesses (probe_hz=0)"
+    }
 
 
 def test_the_histogram_adds_up_what_the_lines_say() -> None:

@@ -16,6 +16,9 @@ SUMMARY = {
 }
 """Plain figures of summary.json that are shown: field -> what it is."""
 
+ACCESS_FIGURES = {"p50": "Median", "p99": "99th percentile", "max": "Longest"}
+"""What is told of the latency of the guest's accesses to memory."""
+
 EXPECTED_EVENTS = (
     *(("source", name) for name in ("MIGRATION", "MIGRATION_PASS", "STOP", "RESUME")),
     *(("destination", name) for name in ("MIGRATION", "RESUME")),
@@ -115,6 +118,15 @@ def _summary() -> list[Metric]:
             name="migrascope_run_p95_seconds_per_gib", kind="gauge", labels=("phase",), measurement="summary",
             field="{phase}_seconds_per_gib_p95",
             help="95th percentile over the lines of the same (summary.json)",
+        ),
+        *(
+            Metric(
+                name=f"migrascope_run_access_{figure}_seconds", kind="gauge", labels=("window",),
+                measurement="summary", field=f"{{window}}_access_seconds_{figure}",
+                help=f"{text} of the guest's sampled accesses to memory before, during, after the migration and in"
+                " post-copy (summary.json)",
+            )
+            for figure, text in ACCESS_FIGURES.items()
         ),
         Metric(
             name="migrascope_run_cpu_seconds", kind="gauge", labels=("role", "kind"), measurement="summary",
