@@ -30,6 +30,7 @@ def _settings(value: Any) -> dict[str, str]:
     for name, (_, _, known) in settings_of(type(value)).items():
         found = getattr(value, name)
         words = name.removesuffix("_ms").removesuffix("_mib_s").removesuffix("_mib").removesuffix("_seconds")
+        words = words.removesuffix("_percent").removesuffix("_hz")
         text = "off" if known.zero and found == 0 else f"{found:,}" if isinstance(found, int) else str(found)
         unit = f" {known.unit}" if known.unit and text != "off" else ""
         facts[words.replace("_", " ")] = text + unit

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from dashboards.accesses import HEADINGS, NOTE, access_rows
 from dashboards.colours import OUTCOME_SIGNS, outcome_meaning
 from dashboards.conditions import conditions
 from dashboards.figures import FIGURE_COLUMNS, Figures
@@ -13,6 +14,7 @@ from dashboards.report_lines import Iteration
 from dashboards.units import UNKNOWN, digits, duration, rate, size
 from driver.marks import Mark
 from driver.record import RunRecord
+from exporter.summary import Summary
 
 ITERATIONS_SHOWN = 300
 
@@ -78,6 +80,18 @@ def conditions_table(records: Sequence[RunRecord], labels: Sequence[str], swatch
             cells = "".join(f"<td class=words>{escape(value)}</td>" for value in values)
             body.append(f"<tr{differs}><th>{escape(key)}</th>{cells}</tr>")
     return scrolled(f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(body)}</tbody>")
+
+
+def access_table(summary: Summary) -> str:
+    """One run's accesses to memory, a row a window; empty where none were sampled."""
+    rows = access_rows(summary)
+    if not rows:
+        return ""
+    heads = "".join(f"<th>{escape(name)}</th>" for name in HEADINGS)
+    body = "".join(f"<tr><th>{row[0]}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in row[1:])}</tr>"
+                   for row in rows)  # fmt: skip
+    table = scrolled(f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody>")
+    return f"{table}<p class=quiet>{escape(NOTE)}</p>"
 
 
 def iterations_table(found: Sequence[Iteration]) -> str:

@@ -74,8 +74,13 @@ class RunView:
 
 
 def labels(records: Sequence[RunRecord]) -> list[str]:
-    """Name each run of a report: its scenario, numbered where several runs share one."""
-    names = [record.scenario_name for record in records]
+    """Name each run of a report: its scenario, its workload where these differ, and a number where both are alike."""
+    workloads = [record.workload.name if record.workload else "" for record in records]
+    several = len(set(workloads)) > 1
+    names = [
+        f"{record.scenario_name} {workload}".strip() if several else record.scenario_name
+        for record, workload in zip(records, workloads, strict=True)
+    ]
     seen: dict[str, int] = {}
     labelled = []
     for name in names:

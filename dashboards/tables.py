@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dashboards.accesses import HEADINGS, access_rows
 from dashboards.colours import OUTCOME_SIGNS, TERMINAL_STYLES, outcome_meaning
 from dashboards.conditions import conditions
 from dashboards.figures import FIGURE_COLUMNS, figures_of, in_words
@@ -68,7 +69,11 @@ def run_tables(record: RunRecord, summary: Summary | None) -> list[RenderableTyp
     for group, (facts,) in conditions([record]):
         for place, (name, value) in enumerate(facts.items()):
             asked.add_row("" if place else group, name, Text(value))
-    return [answer, figures, phases, asked] if record.phases else [answer, figures, asked]
+    accesses = _plain_table(*HEADINGS)
+    rows = access_rows(summary) if summary else []
+    for row in rows:
+        accesses.add_row(*row)
+    return [answer, figures, *([accesses] * bool(rows)), *([phases] * bool(record.phases)), asked]
 
 
 def mirrors_table(mirrors: Sequence[Standing]) -> RenderableType:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import bisect
 import math
+import re
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console
 
+from dashboards.report_tables import access_table
+from dashboards.tables import run_tables
 from driver.clock import Clock
 from driver.datadir import RunDir
 from exporter import compaction
@@ -195,6 +200,31 @@ def test_the_summary_of_a_workload_without_probe_says_so(tmp_path: Path) -> None
     assert {why for name, why in found.why.items() if "_access_seconds_" in name} == {
         "the workload probes no accesses (probe_hz=0)"
     }
+
+
+SHOWN = Summary(
+    run="r1",
+    before_access_seconds_p50=1e-6, before_access_seconds_p99=2e-6, before_access_seconds_max=7.25e-6,
+    post_copy_access_seconds_p50=0.001024, post_copy_access_seconds_p99=0.016384, post_copy_access_seconds_max=0.0123,
+)  # fmt: skip
+
+
+def test_the_accesses_are_a_table_of_show_and_of_the_report() -> None:
+    record = recorded.a_record("r1")
+    screen = Console(width=100, record=True, file=StringIO())
+    for table in run_tables(record, SHOWN):
+        screen.print(table)
+    page = access_table(SHOWN)
+    for words in (
+        ["before", "≤ 1.00 µs", "≤ 2.00 µs", "7.25 µs"], ["in post-copy", "≤ 1.02 ms", "≤ 16.4 ms", "12.3 ms"]
+    ):  # fmt: skip
+        assert re.search(r"\s+".join(map(re.escape, words)), screen.export_text(clear=False))
+        assert f"<tr><th>{words[0]}</th>" + "".join(f"<td>{word}</td>" for word in words[1:]) in page
+
+
+def test_without_a_probe_neither_has_such_a_table() -> None:
+    assert access_table(Summary(run="r1")) == ""
+    assert len(run_tables(recorded.a_record("r1"), SHOWN)) == 1 + len(run_tables(recorded.a_record("r1"), None))
 
 
 def test_the_histogram_adds_up_what_the_lines_say() -> None:
