@@ -1,66 +1,55 @@
 """Does this migration converge? Verdicts at iteration boundaries, pure: the same live, in steering and on history.
 
-A boundary is a dirty-bitmap sync (QEMU's dirty-sync-count rises, event MIGRATION_PASS). Only there can remaining bytes
-be compared: inside an iteration they swing. The rules and their gates come from 221 recorded migrations
-(docs/convergence.md tells what each is worth).
+The rules and their gates come from 221 recorded migrations (docs/convergence.md tells what each is worth).
 """
 
 from __future__ import annotations
 
-import statistics
-from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from driver.bottleneck import bottleneck
+from driver.boundary import CAPPED, NANO, Boundary, BoundaryFinder
+from driver.downtime import expected_blackout
+from driver.eta import Estimate, Publication, estimate, first_iteration_range
 from driver.progress import Progress
+from driver.throttling import Throttling
 
 MARGIN = 0.96
 """The least remaining of late boundaries must be below this share of the least before, or nothing was gained."""
 
-STALLED_BOUNDARIES, STALLED_RATIO = 3, 1.05
-NOT_CONVERGING_BOUNDARIES, NOT_CONVERGING_RATIO = 5, 1.2
-BANDWIDTH_WINDOW = 5
+STALLED = (3, 1.05)
+"""A stall: so many late boundaries without gain, each with remaining at least so many times the threshold."""
 
-CAPPED = 0.93
-"""A migration is held by its bandwidth cap when it reaches this share of it."""
-
-WINDOW_NS = 100_000_000
-"""QEMU shares out its bandwidth in windows of 100 ms (BUFFER_DELAY)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Boundary:
-    """One dirty-bitmap sync.
-
-    `remaining_bytes` is what had to be sent at the sync; `threshold_bytes` what QEMU could send within the downtime
-    limit at the measured bandwidth (median of the last five boundaries).
-    """
-
-    iteration: int
-    time_ns: int
-    remaining_bytes: float
-    threshold_bytes: float
-
-    @property
-    def ratio(self) -> float:
-        """Remaining over threshold: QEMU switches over once it is at most 1."""
-        return self.remaining_bytes / self.threshold_bytes
+NOT_CONVERGING = ((5, 1.2), (12, 1.05))
+"""Not converging: any of these. What stands for longer needs to stand less far from the threshold."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What one boundary says; figures that cannot be known yet are None.
 
-    `implied_downtime_seconds` is remaining / measured bandwidth: QEMU's own switchover test, not a forecast.
-    `step_to_come` names the strategy step that may still change the odds.
+    `time_ns` is of the sample that showed the boundary. `implied_downtime_seconds` is remaining / measured bandwidth:
+    QEMU's own switchover test, not a forecast. `eta` is this boundary's own estimate, `completion_ns` the published
+    one. `step_to_come` names the strategy step that may still change the odds.
     """
 
     iteration: int
     time_ns: int
-    iteration_remaining_bytes: float
+    boundary: Boundary
     implied_downtime_seconds: float | None
     stalled: bool
     not_converging: bool
     step_to_come: str | None
+    eta: Estimate | None = None
+    completion_ns: int | None = None
+    bottleneck: str | None = None
+    expected_blackout_seconds: float | None = None
+
+    @property
+    def iteration_remaining_bytes(self) -> float:
+        """What remained at the boundary."""
+        return self.boundary.remaining_bytes
 
     def in_words(self) -> str:
         """Say the verdict in one sentence for people."""
@@ -77,97 +66,98 @@ class Judge:
 
     Feed it, in order of time: `passed` for each MIGRATION_PASS event, `sample` for each reply to query-migrate,
     `restart` when the conditions change (limits set anew, guest stopped, post-copy begun). Times are nanoseconds of
-    one clock; `bandwidth_limit` is the cap in bytes a second, None for no cap.
+    one clock; `bandwidth_limit` is the cap in bytes a second, None for no cap; `sender_cores` the CPU that the
+    migration thread uses lately, `link_bytes_per_second` what earlier last passes reached, both where they are known.
     """
 
     downtime_limit_seconds: float
     bandwidth_limit: float | None = None
+    link_bytes_per_second: float | None = None
+    sender_cores: float | None = None
     boundaries: list[Boundary] = field(default_factory=list)
-    _bandwidths: deque[float] = field(default_factory=lambda: deque(maxlen=BANDWIDTH_WINDOW))
-    _passes: dict[int, int] = field(default_factory=dict)
-    _before: tuple[int, Progress] | None = None
-    _throttle: float | None = None
+    throttling: Throttling = field(default_factory=Throttling)
+    _finder: BoundaryFinder = field(init=False)
+    _publication: Publication = field(default_factory=Publication)
+    _started_ns: int | None = None
+
+    def __post_init__(self) -> None:
+        self._finder = BoundaryFinder(
+            downtime_limit_seconds=self.downtime_limit_seconds, bandwidth_limit=self.bandwidth_limit
+        )
 
     def passed(self, time_ns: int, iteration: int) -> None:
         """Take the stamp of QEMU's MIGRATION_PASS event for an iteration."""
-        self._passes[iteration] = time_ns
+        self._finder.passed(time_ns, iteration)
 
     def restart(self) -> None:
         """Forget the boundaries: what was seen before the conditions changed says nothing about now."""
         self.boundaries.clear()
-        self._bandwidths.clear()
+        self._finder.forget_bandwidth()
 
     def retuned(self, downtime_limit_seconds: float, bandwidth_limit: float | None) -> None:
         """Take QEMU's limits as they are now; history restarts where they differ from those before."""
         if (downtime_limit_seconds, bandwidth_limit) != (self.downtime_limit_seconds, self.bandwidth_limit):
-            self.downtime_limit_seconds = downtime_limit_seconds
-            self.bandwidth_limit = bandwidth_limit
+            self.downtime_limit_seconds = self._finder.downtime_limit_seconds = downtime_limit_seconds
+            self.bandwidth_limit = self._finder.bandwidth_limit = bandwidth_limit
             self.restart()
 
     def sample(self, time_ns: int, progress: Progress, step_to_come: str | None) -> Verdict | None:
         """Take one reply; at a new boundary say the verdict, otherwise None."""
-        before, self._before = self._before, (time_ns, progress)
         if progress.status != "active" or progress.remaining_bytes is None:
             return None
-        if progress.throttle_percent != self._throttle:
-            self._throttle = progress.throttle_percent
+        self._started_ns = self._started_ns or time_ns
+        if self.throttling.sample((time_ns - self._started_ns) * NANO, progress.throttle_percent):
             self.restart()
-        if before is None or progress.iteration < 2 or progress.iteration <= before[1].iteration:
+        boundary = self._finder.sample(time_ns, progress)
+        if boundary is None:
             return None
-        bandwidth = progress.bandwidth_bytes_per_second or before[1].bandwidth_bytes_per_second
-        remaining = self._remaining_at_boundary(before, (time_ns, progress))
-        if bandwidth:
-            self._bandwidths.append(bandwidth)
-        if not self._bandwidths:
-            return self._verdict(progress.iteration, time_ns, remaining, None, step_to_come)
-        capacity = statistics.median(self._bandwidths)
-        self.boundaries.append(
-            Boundary(
-                iteration=progress.iteration,
-                time_ns=time_ns,
-                remaining_bytes=remaining,
-                threshold_bytes=max(capacity * self.downtime_limit_seconds, 1.0),
-            )
-        )
-        return self._verdict(progress.iteration, time_ns, remaining, remaining / capacity, step_to_come)
+        self.throttling.boundary(boundary)
+        if boundary.threshold_bytes is not None:
+            self.boundaries.append(boundary)
+        return self._verdict(boundary, step_to_come)
 
-    def _remaining_at_boundary(self, before: tuple[int, Progress], after: tuple[int, Progress]) -> float:
-        """Remaining bytes at the sync: what the first sample after it says, plus what was sent since the sync.
+    def first_range(self, progress: Progress) -> Estimate | None:
+        """The range of times to the switchover in the first iteration; None once it is over or nothing was measured."""
+        bandwidth, sent = progress.bandwidth_bytes_per_second, progress.pages_sent
+        remaining, total = progress.remaining_bytes, progress.fields.get("total_bytes")
+        if progress.status != "active" or progress.iteration != 1 or not bandwidth or not sent:
+            return None
+        if remaining is None or total is None:
+            return None
+        return first_iteration_range(remaining, total, progress.fields.get("zero_pages", 0.0) / sent, bandwidth)
 
-        Under a cap QEMU sends its budget of 100 ms in one burst at the start of each such window, and syncs before the
-        burst (source: migration/migration.c, migration_iteration_run, migration_rate_limit): the bursts of the
-        windows since the MIGRATION_PASS stamp came after the sync. Without a cap what was sent between the two samples
-        is shared out by time. Without a stamp the sync is taken to lie half way.
-        """
-        (time_before, progress_before), (time_after, progress_after) = before, after
-        stamp = self._passes.get(progress_after.iteration, (time_before + time_after) // 2)
-        page_bytes = progress_after.fields.get("page_bytes", 4096.0)
-        sent = max(progress_after.pages_sent - progress_before.pages_sent, 0.0) * page_bytes
-        since = max(time_after - stamp, 0)
-        cap, bandwidth = self.bandwidth_limit, progress_after.bandwidth_bytes_per_second
-        if cap and bandwidth and bandwidth >= CAPPED * cap:
-            windows = since // WINDOW_NS + 1
-            sent = min(sent, windows * cap * WINDOW_NS / 1e9)
-        else:
-            sent *= min(since / max(time_after - time_before, 1), 1.0)
-        return (progress_after.remaining_bytes or 0.0) + sent
-
-    def _verdict(
-        self, iteration: int, time_ns: int, remaining: float, implied: float | None, step_to_come: str | None
-    ) -> Verdict:
+    def _verdict(self, boundary: Boundary, step_to_come: str | None) -> Verdict:
+        bandwidth = boundary.bandwidth_bytes_per_second
+        capped = bool(bandwidth and self.bandwidth_limit and bandwidth >= CAPPED * self.bandwidth_limit)
+        eta = estimate(self.boundaries, capped=capped) if self.boundaries else None
         return Verdict(
-            iteration=iteration,
-            time_ns=time_ns,
-            iteration_remaining_bytes=remaining,
-            implied_downtime_seconds=implied,
-            stalled=without_gain(self.boundaries, STALLED_BOUNDARIES, STALLED_RATIO),
+            iteration=boundary.iteration,
+            time_ns=boundary.time_ns,
+            boundary=boundary,
+            implied_downtime_seconds=boundary.remaining_bytes / bandwidth if bandwidth else None,
+            stalled=without_gain(self.boundaries, *STALLED),
             not_converging=step_to_come is None
-            and without_gain(self.boundaries, NOT_CONVERGING_BOUNDARIES, NOT_CONVERGING_RATIO),
+            and any(without_gain(self.boundaries, *rule) for rule in NOT_CONVERGING),
             step_to_come=step_to_come,
+            eta=eta,
+            completion_ns=self._publication.publish(boundary.time_ns, eta.seconds if eta else None),
+            bottleneck=bottleneck(
+                self.boundaries,
+                throttle_climbs=step_to_come == "auto-converge" and bool(self.throttling.percent),
+                bandwidth_limit=self.bandwidth_limit,
+                sender_cores=self.sender_cores,
+                link_bytes_per_second=self.link_bytes_per_second,
+                downtime_limit_seconds=self.downtime_limit_seconds,
+            ),
+            expected_blackout_seconds=expected_blackout(
+                self.downtime_limit_seconds, bandwidth, self.link_bytes_per_second, capped=capped
+            )
+            if bandwidth
+            else None,
         )
 
 
-def without_gain(boundaries: list[Boundary], late: int, ratio: float) -> bool:
+def without_gain(boundaries: Sequence[Boundary], late: int, ratio: float) -> bool:
     """Whether the last `late` boundaries gained nothing over all older ones and are all above `ratio`.
 
     Gained nothing: their least remaining is at least `MARGIN` times the least before them. False while there is no
@@ -177,4 +167,4 @@ def without_gain(boundaries: list[Boundary], late: int, ratio: float) -> bool:
         return False
     older, last = boundaries[:-late], boundaries[-late:]
     gained = min(b.remaining_bytes for b in last) < MARGIN * min(b.remaining_bytes for b in older)
-    return not gained and all(boundary.ratio >= ratio for boundary in last)
+    return not gained and all(boundary.ratio is not None and boundary.ratio >= ratio for boundary in last)

@@ -179,7 +179,12 @@ class Progress:
     def dirty_bytes_per_second(self) -> float | None:
         """QEMU's estimate of the dirty rate over the last iteration."""
         pages = self.fields.get("dirty_pages_per_second")
-        return None if pages is None else pages * self.fields.get("page_bytes", 4096)
+        return None if pages is None else pages * self.page_bytes
+
+    @property
+    def page_bytes(self) -> float:
+        """The size of a guest page."""
+        return self.fields.get("page_bytes", 4096.0)
 
     @property
     def pages_sent(self) -> float:

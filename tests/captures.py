@@ -46,10 +46,13 @@ def replies(name: str, vm: str = "src") -> list[tuple[int, Progress]]:
     ]
 
 
-def verdicts(name: str, scenario: Scenario) -> list[Verdict]:
-    """Replay a capture through the judge, as the exporter and the driver do live."""
+def verdicts(name: str, scenario: Scenario, cap_bytes_per_second: float | None = None) -> list[Verdict]:
+    """Replay a capture through the judge, as the exporter and the driver do live.
+
+    The cap is for captures that lack the reply to query-migrate-parameters; in others that reply counts.
+    """
     lines = read(name)
-    judge = Judge(downtime_limit_seconds=scenario.downtime_limit_seconds)
+    judge = Judge(downtime_limit_seconds=scenario.downtime_limit_seconds, bandwidth_limit=cap_bytes_per_second)
     done: set[str] = set()
     found: list[Verdict] = []
     for line in lines:

@@ -34,8 +34,7 @@ class PlainMonitor:
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(10)
-        wait_until(path.exists)
-        self._socket.connect(str(path))
+        wait_until(lambda: self._socket.connect_ex(str(path)) == 0)  # the path is there before anybody listens
         self._file = self._socket.makefile("rwb")
         self._file.readline()
         self.execute("qmp_capabilities")
