@@ -5,7 +5,7 @@ The rules and their gates come from 221 recorded migrations (docs/convergence.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from driver.bottleneck import bottleneck
@@ -66,14 +66,14 @@ class Judge:
 
     Feed it, in order of time: `passed` for each MIGRATION_PASS event, `sample` for each reply to query-migrate,
     `restart` when the conditions change (limits set anew, guest stopped, post-copy begun). Times are nanoseconds of
-    one clock; `bandwidth_limit` is the cap in bytes a second, None for no cap; `sender_cores` the CPU that the
-    migration thread uses lately, `link_bytes_per_second` what earlier last passes reached, both where they are known.
+    one clock; `bandwidth_limit` is the cap in bytes a second, None for no cap; `sender_cores` tells the CPU that
+    the busiest sending thread uses lately, `link_bytes_per_second` what earlier last passes reached.
     """
 
     downtime_limit_seconds: float
     bandwidth_limit: float | None = None
     link_bytes_per_second: float | None = None
-    sender_cores: float | None = None
+    sender_cores: Callable[[], float | None] | None = None
     boundaries: list[Boundary] = field(default_factory=list)
     throttling: Throttling = field(default_factory=Throttling)
     _finder: BoundaryFinder = field(init=False)
@@ -130,22 +130,25 @@ class Judge:
         bandwidth = boundary.bandwidth_bytes_per_second
         capped = bool(bandwidth and self.bandwidth_limit and bandwidth >= CAPPED * self.bandwidth_limit)
         eta = estimate(self.boundaries, capped=capped) if self.boundaries else None
+        stalled = without_gain(self.boundaries, *STALLED)
+        # the model sees a gain of 1 % an iteration go on for ever; where nothing was gained there is no end to name
+        seconds = eta.seconds if eta and not stalled else None
         return Verdict(
             iteration=boundary.iteration,
             time_ns=boundary.time_ns,
             boundary=boundary,
             implied_downtime_seconds=boundary.remaining_bytes / bandwidth if bandwidth else None,
-            stalled=without_gain(self.boundaries, *STALLED),
+            stalled=stalled,
             not_converging=step_to_come is None
             and any(without_gain(self.boundaries, *rule) for rule in NOT_CONVERGING),
             step_to_come=step_to_come,
             eta=eta,
-            completion_ns=self._publication.publish(boundary.time_ns, eta.seconds if eta else None),
+            completion_ns=self._publication.publish(boundary.time_ns, seconds),
             bottleneck=bottleneck(
                 self.boundaries,
                 throttle_climbs=step_to_come == "auto-converge" and bool(self.throttling.percent),
                 bandwidth_limit=self.bandwidth_limit,
-                sender_cores=self.sender_cores,
+                sender_cores=self.sender_cores() if self.sender_cores else None,
                 link_bytes_per_second=self.link_bytes_per_second,
                 downtime_limit_seconds=self.downtime_limit_seconds,
             ),

@@ -92,6 +92,11 @@ class LiveState:
     source_cpu_cores: float | None = None
     destination_cpu_cores: float | None = None
     implied_downtime_seconds: float | None = None
+    downtime_limit_seconds: float | None = None
+    eta_seconds: float | None = None
+    eta_low_seconds: float | None = None
+    eta_high_seconds: float | None = None
+    bottleneck: str | None = None
     stalled: bool = False
     not_converging: bool = False
     verdict: str | None = None

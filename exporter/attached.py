@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 import psutil
 
-from driver.datadir import RunDir
+from driver.datadir import DataDir, RunDir
 from driver.marks import Mark
 from driver.record import read_record
 from driver.targets import Target, Targets, read_targets
@@ -16,6 +17,7 @@ from driver.watch import LiveState, Sampling
 from exporter.abandoned import driver_lives
 from exporter.following import Following
 from exporter.journal import Batch, Header
+from exporter.link_speed import known_link_speed
 from exporter.observer import DestinationObserver, RunObserver, SourceObserver
 from exporter.rates import Pace
 from exporter.recording import Recording
@@ -47,7 +49,6 @@ class AttachedRun:
         self._targets = targets
         self._migration = Pace(sampling.rest_hz, sampling.active_hz)
         self._post_copy = Pace(sampling.rest_hz, sampling.active_hz)
-        self._verdicts = Verdicts(self._record.scenario)
 
     @property
     def version(self) -> int:
@@ -61,7 +62,7 @@ class AttachedRun:
 
     def state(self) -> LiveState:
         """What the run looks like now."""
-        return self._recording.view.state(self._verdicts.in_words())
+        return self._recording.view.state(self._verdicts.in_words(), self._verdicts.bottleneck_in_words())
 
     async def start(self, opened: Callable[[], None]) -> None:
         """Open the journal and all sources; returns once each has come up or failed for the first time.
@@ -71,7 +72,11 @@ class AttachedRun:
         Raises:
             OSError: the journal cannot be written.
         """
+        speed = await asyncio.to_thread(known_link_speed, DataDir(path=self.run.path.parent.parent), self._record)
         self._recording = Recording(self.run, self._header, self._record, self._sinks, self._metrics, opened)
+        self._verdicts = Verdicts(
+            self._record.scenario, link_bytes_per_second=speed, sender_cores=self._recording.view.sender_cores
+        )
         self._following = Following(f"run {self.run.run}", self.vm, self._recording.take, self._metrics)
         await self._following.start(self._sources(self._recording.left))
 

@@ -13,6 +13,7 @@ from exporter.sample import Sample
 
 GIB = 1 << 30
 CPU_WINDOW_NS = 1_000_000_000
+SENDERS = frozenset({"migration", "multifd"})
 BASELINE_PHASES = ("settle",)
 
 
@@ -35,14 +36,18 @@ class LiveView:
         self._pace: dict[str, float] = {}
         self._settled: dict[str, list[float]] = {}
         self._cpu: dict[str, deque[tuple[int, float]]] = {}
+        self._senders: dict[tuple[str, str], deque[tuple[int, float]]] = {}
 
     def take(self, samples: Sequence[Sample]) -> None:
         """Take a batch as it was recorded."""
         for sample in samples:
             match sample.measurement:
                 case "qemu_cpu":
-                    if sample.tags["kind"] == "process":
-                        self._take_cpu(sample)
+                    kind = sample.tags["kind"]
+                    if kind == "process":
+                        _note(self._cpu.setdefault(sample.tags["role"], deque()), sample)
+                    elif kind in SENDERS and sample.tags["role"] == "source":
+                        _note(self._senders.setdefault((kind, sample.tags["index"]), deque()), sample)
                 case "guest_xor":
                     self._take_xor(sample)
                 case "migration":
@@ -53,8 +58,12 @@ class LiveView:
                 case "verdict":
                     self._verdict = sample.fields
 
-    def state(self, words: str | None = None) -> LiveState:
-        """The present state; `words` is the last verdict in a sentence."""
+    def sender_cores(self) -> float | None:
+        """The CPU of the source's busiest sending thread (migration, multifd) over the last second, in cores."""
+        return max((cores for each in self._senders.values() if (cores := _cores(each)) is not None), default=None)
+
+    def state(self, words: str | None = None, bottleneck: str | None = None) -> LiveState:
+        """The present state; `words` is the last verdict in a sentence, `bottleneck` what holds the migration back."""
         fields, verdict = self._fields, self._verdict
         dirty = _number(fields, "dirty_pages_per_second")
         iteration = _number(fields, "iteration")
@@ -77,20 +86,24 @@ class LiveView:
             baseline_seconds_per_gib=_mean(
                 [seconds / amount * GIB for seconds, amount in self._settled.values() if amount]
             ),
-            source_cpu_cores=self._cores("source"),
-            destination_cpu_cores=self._cores("destination"),
+            source_cpu_cores=_cores(self._cpu.get("source")),
+            destination_cpu_cores=_cores(self._cpu.get("destination")),
             implied_downtime_seconds=_number(verdict, "implied_downtime_seconds"),
+            downtime_limit_seconds=_number(fields, "downtime_limit_seconds"),
+            eta_seconds=self._eta(),
+            eta_low_seconds=_number(verdict, "eta_low_seconds"),
+            eta_high_seconds=_number(verdict, "eta_high_seconds"),
+            bottleneck=bottleneck,
             stalled=bool(verdict.get("stalled")),
             not_converging=bool(verdict.get("not_converging")),
             verdict=words,
             outcome=self.outcome,
         )
 
-    def _take_cpu(self, sample: Sample) -> None:
-        readings = self._cpu.setdefault(sample.tags["role"], deque())
-        readings.append((sample.time_ns, float(sample.fields["cpu_seconds"])))
-        while readings[0][0] < sample.time_ns - CPU_WINDOW_NS:
-            readings.popleft()
+    def _eta(self) -> float | None:
+        """Seconds from the last sample to the published moment of the switchover."""
+        completion, last = _number(self._verdict, "completion_timestamp_seconds"), self._last_ns
+        return None if completion is None or last is None else max(completion - last / 1e9, 0.0)
 
     def _take_xor(self, sample: Sample) -> None:
         amount, seconds, vcpu = float(sample.fields["bytes"]), float(sample.fields["seconds"]), sample.tags["vcpu"]
@@ -122,12 +135,19 @@ class LiveView:
             self.outcome = name
         self.version += 1
 
-    def _cores(self, role: str) -> float | None:
-        readings = self._cpu.get(role)
-        if not readings or len(readings) < 2:
-            return None
-        (began_ns, first), (ended_ns, last) = readings[0], readings[-1]
-        return (last - first) / (ended_ns - began_ns) * 1e9
+
+def _note(readings: deque[tuple[int, float]], sample: Sample) -> None:
+    """Keep a reading of a CPU counter, and those of the second before it."""
+    readings.append((sample.time_ns, float(sample.fields["cpu_seconds"])))
+    while readings[0][0] < sample.time_ns - CPU_WINDOW_NS:
+        readings.popleft()
+
+
+def _cores(readings: deque[tuple[int, float]] | None) -> float | None:
+    if not readings or len(readings) < 2:
+        return None
+    (began_ns, first), (ended_ns, last) = readings[0], readings[-1]
+    return (last - first) / (ended_ns - began_ns) * 1e9
 
 
 def _number(fields: Mapping[str, Any], name: str) -> float | None:

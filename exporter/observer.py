@@ -78,7 +78,7 @@ class SourceObserver:
         elif name == "MIGRATION":
             run.status(data.get("status"))
             run.threads_changed()
-        run.verdicts.happened(name, data, time_ns)
+        run.verdicts.happened("source", name, data, time_ns)
         return run.iteration if run.migrating else None
 
     def progressed(self, time_ns: int, progress: Progress) -> list[Sample]:
@@ -90,7 +90,7 @@ class SourceObserver:
 
 
 class DestinationObserver:
-    """What the destination's monitor tells: figures of its own, but no verdict and no pace."""
+    """What the destination's monitor tells: figures of its own and the end of the switchover, but no pace."""
 
     def __init__(self, run: RunObserver) -> None:
         self._run = run
@@ -102,12 +102,13 @@ class DestinationObserver:
     def limits(self, parameters: Mapping[str, Any]) -> None:
         """The source's limits count, not the destination's."""
 
-    def happened(self, name: str, data: Mapping[str, Any], time_ns: int) -> float | None:  # noqa: ARG002 - one shape
-        """Take an event."""
+    def happened(self, name: str, data: Mapping[str, Any], time_ns: int) -> float | None:
+        """Take an event: RESUME ends the switchover."""
         if name == "MIGRATION":
             self._run.threads_changed()
+        self._run.verdicts.happened("destination", name, data, time_ns)
         return self._run.iteration if self._run.migrating else None
 
     def progressed(self, time_ns: int, progress: Progress) -> list[Sample]:  # noqa: ARG002 - one shape
-        """Take a reply to query-migrate."""
-        return []
+        """Take a reply to query-migrate: what its events have told is said now."""
+        return self._run.verdicts.settled(time_ns) if self._run.verdicts.over else []

@@ -60,7 +60,12 @@ def verdicts(name: str, scenario: Scenario, cap_bytes_per_second: float | None =
         if line.vm != "src" or not isinstance(line.data, dict):
             continue
         if line.kind == "event":
-            _event(line.data, now, judge, done)
+            event, data = str(line.data["event"]), line.data.get("data") or {}
+            if event == "MIGRATION_PASS":
+                judge.passed(now, int(data["pass"]))
+            for step in steps_of("source", event, data):
+                judge.restart()
+                done.add(step)
         elif line.kind == "parameters" and "downtime-limit" in line.data:
             judge.retuned(line.data["downtime-limit"] / 1000, line.data["max-bandwidth"] or None)
         elif line.kind == "query-migrate":
@@ -71,13 +76,10 @@ def verdicts(name: str, scenario: Scenario, cap_bytes_per_second: float | None =
     return found
 
 
-def _event(data: dict[str, Any], now: int, judge: Judge, done: set[str]) -> None:
-    match data.get("event"):
-        case "MIGRATION_PASS":
-            judge.passed(now, int(data["data"]["pass"]))
-        case "STOP":
-            judge.restart()
-            done.add("pause")
-        case "MIGRATION" if data["data"]["status"] == "postcopy-active":
-            judge.restart()
-            done.add("post-copy")
+def steps_of(role: str, event: str, data: dict[str, Any]) -> list[str]:
+    """The strategy's step that an event of a recording shows to have been taken: recordings have no marks."""
+    if role != "source":
+        return []
+    if event == "STOP":
+        return ["pause"]
+    return ["post-copy"] if event == "MIGRATION" and data.get("status") == "postcopy-active" else []

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from driver.clock import Clock
-from driver.convergence import Judge, Verdict
 from driver.hardware import Hardware
+from driver.marks import Mark
 from driver.progress import Progress
 from driver.record import Binary, Host, RunRecord
-from driver.scenario import Scenario, step_to_come
+from driver.scenario import Scenario
 from exporter.journal import Header
 from exporter.sample import Sample
+from exporter.verdicts import Verdicts
 from tests import captures
 from workload.settings import Workload
 
@@ -45,7 +46,7 @@ class Recording:
 
 def recording(name: str, scenario: Scenario = NEVER, *, vm: str = "vm0", outcome: str | None = None) -> Recording:
     """Replay a capture; `outcome` ends it with the driver's mark."""
-    found = list(_migration(name, scenario))
+    found = list(migration_samples(name, scenario))
     start = found[0].time_ns
     clock = Clock(boot_id="00000000-0000-4000-8000-000000000000", wall_ns=start, monotonic_ns=0)
     samples = [_mark("phase.settle", start), _mark("phase.migrate", start + 1), *found]
@@ -67,42 +68,30 @@ def recording(name: str, scenario: Scenario = NEVER, *, vm: str = "vm0", outcome
     )  # fmt: skip
 
 
-def _migration(name: str, scenario: Scenario) -> Iterator[Sample]:
-    judge = Judge(downtime_limit_seconds=scenario.downtime_limit_seconds)
-    done: set[str] = set()
+def migration_samples(name: str, scenario: Scenario, shift_ns: int = 0) -> Iterator[Sample]:
+    """What the monitors of a capture would have written, verdicts included; stamps are moved by `shift_ns`."""
+    verdicts = Verdicts(scenario)
     polls = {"source": 0, "destination": 0}
     for line in captures.read(name):
-        role, now = {"src": "source", "dst": "destination"}.get(line.vm, ""), int(line.seconds * 1e9)
+        role, now = {"src": "source", "dst": "destination"}.get(line.vm, ""), int(line.seconds * 1e9) + shift_ns
         if not role or not isinstance(line.data, dict):
             continue
         if line.kind == "event":
-            if role == "source":
-                captures._event(line.data, now, judge, done)
-            yield Sample("event", now, {"count": 1.0}, {"role": role, "name": str(line.data["event"])})
+            event, data = str(line.data["event"]), line.data.get("data") or {}
+            verdicts.happened(role, event, data, now)
+            for step in captures.steps_of(role, event, data):
+                verdicts.marked(Mark(kind="action", name=step, time_ns=now))
+            yield Sample("event", now, {"count": 1.0}, {"role": role, "name": event})
+        elif line.kind == "parameters" and role == "source":
+            verdicts.limits(line.data)
         elif line.kind == "query-migrate":
             progress = Progress.parse(line.data)
             polls[role] += 1
             fields: dict[str, float | str] = {**progress.fields, "sequence": float(polls[role])}
             fields["status"] = progress.status or "none"
             yield Sample("migration", now, fields, {"role": role})
-            verdict = role == "source" and judge.sample(
-                now, progress, step_to_come(scenario, done, progress.throttle_percent)
-            )
-            if verdict:
-                yield Sample("verdict", now, _fields(verdict))
-
-
-def _fields(verdict: Verdict) -> dict[str, float | str]:
-    fields: dict[str, float | str] = {
-        "iteration": float(verdict.iteration),
-        "iteration_remaining_bytes": verdict.iteration_remaining_bytes,
-        "stalled": float(verdict.stalled),
-        "not_converging": float(verdict.not_converging),
-        "limit_reached": 0.0,
-    }
-    if verdict.implied_downtime_seconds is not None:
-        fields["implied_downtime_seconds"] = verdict.implied_downtime_seconds
-    return fields
+            if role == "source":
+                yield from verdicts.progressed(now, progress)
 
 
 def _guest_and_threads(start: int, end: int) -> Iterator[Sample]:

@@ -19,6 +19,7 @@ from driver.scenario import Scenario
 from exporter.journal import Batch, Header, JournalWriter
 from exporter.sample import Sample
 from tests import captures
+from tests.replay import migration_samples
 from workload.settings import Workload
 
 MIB = 1 << 20
@@ -124,15 +125,7 @@ def _events(lines: list[captures.Line], shift: int) -> list[Sample]:
 
 
 def _verdicts(capture: str, scenario: Scenario, shift: int) -> list[Sample]:
-    return [
-        Sample("verdict", verdict.time_ns + shift,
-               {"iteration": float(verdict.iteration), "stalled": float(verdict.stalled),
-                "iteration_remaining_bytes": verdict.iteration_remaining_bytes,
-                "not_converging": float(verdict.not_converging)}
-               | ({} if verdict.implied_downtime_seconds is None
-                  else {"implied_downtime_seconds": verdict.implied_downtime_seconds}))
-        for verdict in captures.verdicts(capture, scenario)
-    ]  # fmt: skip
+    return [sample for sample in migration_samples(capture, scenario, shift) if sample.measurement == "verdict"]
 
 
 def _load(now: int, times: Times, replies: list[tuple[int, Progress]]) -> float:

@@ -1,4 +1,4 @@
-"""Verdicts on recorded migrations: what each case deserves was argued from its conditions, not from the code."""
+"""The rules of the verdicts, and what they rest on; tests/test_verdict_cases.py has every recorded case."""
 
 from __future__ import annotations
 
@@ -8,53 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driver.convergence import Boundary, Judge, without_gain
+from driver.boundary import Boundary
+from driver.convergence import Judge, without_gain
 from driver.progress import Progress
 from driver.scenario import Scenario, step_to_come
 from tests import captures
 
 PLAIN = Scenario(downtime_limit_ms=100, bandwidth_mib_s=32)
 AUTO_CONVERGE = replace(PLAIN, auto_converge_increment=10)
-
-# case -> (scenario, most boundaries that may say "not converging", whether at least one must)
-# 16 MiB dirtied at full speed over 32 MiB/s with 100 ms needs 500 ms: never. With 1000 ms at once.
-# slow: the guest dirties 83-96 % of the bandwidth and all but rate46 (115 %) completed by themselves.
-CASES: dict[str, tuple[Scenario, int, bool]] = {
-    "7.2-m-nonconverge-ws16-bw32-dl100": (PLAIN, 99, True),
-    "10.0-m-nonconverge-ws16-bw32-dl100": (PLAIN, 99, True),
-    "7.2-slow-bw40-rate46-ws48-dl100": (PLAIN, 99, True),
-    "10.0-rom-s-bw32-dl300": (PLAIN, 99, True),
-    "7.2-m-converge-ws16-bw32-dl1000": (PLAIN, 0, False),
-    "10.0-m-converge-ws16-bw32-dl1000": (PLAIN, 0, False),
-    "7.2-slow-bw24-rate20-ws32-dl150": (PLAIN, 0, False),
-    "7.2-slow-bw40-rate28-ws48-dl100": (PLAIN, 0, False),
-    "7.2-slow-bw40-rate34-ws48-dl100": (PLAIN, 0, False),
-    "7.2-slow-bw40-rate38-ws48-dl100": (PLAIN, 0, False),
-    # 96 % of the bandwidth: it crept for 30 s, stood for three boundaries, and completed; an alarm that was withdrawn
-    "7.2-slow-bw24-rate23-ws32-dl150": (PLAIN, 3, False),
-    # throttle 20, 30 ... 80 % at the cut: a step was still to come at every boundary
-    "7.2-m-autoconverge-i20-s10": (AUTO_CONVERGE, 0, False),
-    "10.0-m-autoconverge-i20-s10": (AUTO_CONVERGE, 0, False),
-    "7.2-m-autoconverge-i80-s19": (AUTO_CONVERGE, 0, False),
-    "10.0-m-autoconverge-i80-s19": (AUTO_CONVERGE, 0, False),
-    "7.2-m-autoconverge-i50-s25": (AUTO_CONVERGE, 0, False),
-    "10.0-m-postcopy-rescue": (replace(PLAIN, post_copy_iterations=3), 0, False),
-    "7.2-m-postcopy-rescue": (replace(PLAIN, post_copy_iterations=3), 0, False),
-    "7.2-m-pause-rescue": (replace(PLAIN, pause_iterations=3), 0, False),
-    "7.2-m-downtime-raise-rescue": (PLAIN, 0, False),
-    "10.0-m-bandwidth-raise-rescue": (PLAIN, 0, False),
-    # limited by the link, remaining fell 4 % an iteration until the cut: undecided, so no alarm
-    "7.2-netns-tbf200": (PLAIN, 0, False),
-    "10.0-netns-htb200": (PLAIN, 0, False),
-}
-
-
-@pytest.mark.parametrize("name", sorted(CASES))
-def test_each_recorded_migration_gets_the_verdict_it_deserves(name: str) -> None:
-    scenario, most, wanted = CASES[name]
-    alarms = sum(verdict.not_converging for verdict in captures.verdicts(name, scenario))
-    assert alarms <= most
-    assert (alarms > 0) or not wanted
 
 
 @pytest.mark.parametrize("version", ["7.2", "10.0"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from driver.bottleneck import BOTTLENECKS
-from driver.scenario import STRATEGIES
 from exporter.metric import Metric
+
+STEPS = ("none", "pause", "post-copy", "retune", "auto-converge", "dirty-limit")
+"""Steps that may still be to come (driver.scenario.step_to_come); none of them: `none`."""
 
 GAUGES = {
     "iteration": "The iteration at whose boundary the last verdict was said",
@@ -48,7 +50,7 @@ def verdict_metrics() -> list[Metric]:
             measurement="verdict", field="bottleneck",
         ),
         Metric(
-            name="migrascope_verdict_step_to_come", kind="stateset", states=tuple(STRATEGIES), passing=True,
+            name="migrascope_verdict_step_to_come", kind="stateset", states=STEPS, passing=True,
             help="The step of the strategy that may still change the odds (driver.scenario, marks.jsonl)",
             measurement="verdict", field="step_to_come",
         ),
