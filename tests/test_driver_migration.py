@@ -7,14 +7,18 @@ from typing import Any
 
 import pytest
 
+from driver.marks import Mark
 from driver.migration import Migration
 from driver.monitor import Event
 from driver.negotiation import negotiate
+from driver.progress import Progress
 from driver.scenario import STRATEGIES as NAMES
 from driver.scenario import TRANSPORTS as TRANSPORT_NAMES
 from driver.scenario import Scenario
 from driver.strategy import STRATEGIES
 from driver.transport import TRANSPORTS
+from exporter.sample import Sample
+from exporter.verdicts import Verdicts
 from tests.fake_qemu import FakeQemu, Notebook, event, reply
 from workload.errors import BrokenError, UnsupportedError
 
@@ -163,3 +167,103 @@ async def test_post_copy_is_not_cancelled_by_the_user_or_by_a_limit(monkeypatch:
     assert (ending.outcome, ending.limit_reached) == ("failed", "time")
     assert (await migration.abandon()).outcome == "cancelled"
     assert "migrate_cancel" not in source.commands
+
+
+def stalling(boundaries: int) -> list[dict[str, Any]]:
+    """Replies at so many boundaries that gain nothing."""
+    return [reply("active", iteration, 64 << 20) for iteration in range(1, boundaries + 1) for _ in range(2)]
+
+
+async def test_each_stalled_verdict_takes_the_next_step_that_waits_for_one() -> None:
+    first, second = "stalled: downtime-limit-ms=500", "stalled: downtime-limit-ms=900"
+    source = source_with(*stalling(9), reply("completed", 9, 0))
+    migration, _, notebook = a_migration(
+        Scenario(downtime_limit_ms=100, schedule=f"{first}; {second}"), source, event("destination", "RESUME")
+    )
+    await migration.start("unix:somewhere")
+    assert (await migration.steer()).outcome == "completed"
+    assert source.commands == ["migrate", "migrate-set-parameters", "migrate-set-parameters"]
+    assert source.arguments[1:] == [{"downtime-limit": 500}, {"downtime-limit": 900}]
+    assert [(name, detail["step"], detail["stalled"]) for name, detail in notebook.actions] == [
+        ("retune", first, True), ("retune", second, True),
+    ]  # fmt: skip
+    before, after = (detail["iteration"] for _, detail in notebook.actions)
+    assert after - before > 3  # what was seen before the limit changed says nothing about the new one
+
+
+async def test_a_step_changes_every_parameter_that_follows_from_its_setting() -> None:
+    source = source_with(reply("active", 2), reply("active", 3), reply("completed", 3, 0))
+    scenario = Scenario(post_copy_iterations=50, schedule="iteration 2: bandwidth-mib-s=400")
+    migration, _, _ = a_migration(scenario, source, event("destination", "RESUME"))
+    await migration.start("unix:somewhere")
+    await migration.steer()
+    assert source.arguments[1] == {"max-bandwidth": 400 << 20, "max-postcopy-bandwidth": 400 << 20}
+
+
+async def test_a_step_at_a_time_is_taken_no_earlier() -> None:
+    source = source_with(reply("active", 2))
+    source.on["stop"] = [reply("completed", 2, 0)]
+    migration, destination, _ = a_migration(Scenario(schedule="0.3 s: pause"), source)
+    destination.status = {"status": "paused", "running": False}
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await migration.start("unix:somewhere")
+    assert (await migration.steer()).outcome == "completed"
+    assert loop.time() - began >= 0.3
+    assert source.commands == ["migrate", "stop"]
+
+
+async def test_a_schedule_that_cancels_is_a_limit_of_its_own() -> None:
+    source = source_with(*stalling(9))
+    source.on["migrate_cancel"] = [{"status": "cancelled"}]
+    migration, _, _ = a_migration(Scenario(downtime_limit_ms=100, schedule="stalled: cancel"), source)
+    await migration.start("unix:somewhere")
+    ending = await migration.steer()
+    assert (ending.outcome, ending.limit_reached) == ("not_converged", "schedule")
+    assert "cancelled by its schedule in iteration 5; stalled" in (ending.reason or "")
+    assert source.commands == ["migrate", "migrate_cancel"]
+
+
+async def test_a_lost_link_is_recovered_as_often_as_the_scenario_says_and_then_is_the_end() -> None:
+    lost = event("destination", "MIGRATION", status="postcopy-paused")
+    source = source_with(reply("active", 3), reply("postcopy-active", 3), reply("postcopy-paused", 3))
+    source.on["migrate-start-postcopy"] = [reply("postcopy-active", 3), reply("postcopy-paused", 3)]
+    scenario = Scenario(post_copy_iterations=2, post_copy_recoveries=2)
+    migration, destination, notebook = a_migration(scenario, source, event("destination", "RESUME"), lost)
+    await migration.start("unix:somewhere")
+    ending = await migration.steer()
+    assert ending.outcome == "failed"
+    assert ending.reason == "post-copy lost its link after 2 recoveries: QEMU says postcopy-paused"
+    assert destination.commands == ["migrate-recover"] * 2
+    assert destination.arguments[0] == {"uri": "unix:somewhere"}
+    assert source.commands == ["migrate", "migrate-start-postcopy", "migrate", "migrate"]
+    assert source.arguments[-1] == {"uri": "unix:somewhere", "resume": True}
+    assert [name for name, _ in notebook.actions] == ["post-copy", "recover", "recover"]
+
+
+async def test_a_destination_that_does_not_notice_the_loss_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driver.migration.PAUSED_SECONDS", 0.2)
+    source = source_with(reply("postcopy-paused", 3))
+    scenario = Scenario(post_copy_iterations=2, post_copy_recoveries=1)
+    migration, _, _ = a_migration(scenario, source, event("destination", "MIGRATION", status="postcopy-active"))
+    await migration.start("unix:somewhere")
+    with pytest.raises(BrokenError, match=r"still postcopy-active 0\.2 s after post-copy lost its link"):
+        await migration.steer()
+
+
+def test_the_exporters_gate_hears_of_steps_by_the_drivers_marks() -> None:
+    step = "stalled: downtime-limit-ms=500"
+    verdicts = Verdicts(Scenario(downtime_limit_ms=100, schedule=step))
+
+    def last_of(boundaries: range) -> dict[str, float | str]:
+        found: list[Sample] = []
+        for iteration in boundaries:
+            for part in (1, 2):
+                now = (2 * iteration + part) * 500_000_000
+                found += verdicts.progressed(now, Progress.parse(reply("active", iteration, 64 << 20)))
+        return dict(found[-1].fields)
+
+    before = last_of(range(1, 12))
+    assert (before["stalled"], before["not_converging"]) == (1.0, 0.0)
+    verdicts.marked(Mark(kind="action", name="retune", time_ns=1, detail={"step": step}))
+    assert last_of(range(12, 24))["not_converging"] == 1.0
