@@ -86,7 +86,7 @@ def test_names_tell_what_is_done_and_when() -> None:
          "multifd-4-zstd-3.125mib-s.300ms.tls-psk"),
         ({"return_path": False}, "pre-copy.125mib-s.300ms.no-return-path"),
     ):  # fmt: skip
-        assert Scenario(**fields).name == name  # type: ignore[arg-type]
+        assert Scenario(**fields).name == name
 
 
 def test_a_schedule_is_spelled_in_one_way() -> None:
