@@ -8,12 +8,12 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
-from driver.datadir import DataDir
-from driver.watch import STORED_SECONDS, Sampling
+from driver.datadir import DataDir, RunDir
+from driver.watch import STORED_SECONDS, LiveState, Mirroring, Sampling
 from exporter import history
 from exporter.attached import AttachedRun
 from exporter.mirror.service import Mirrors
@@ -35,8 +35,21 @@ ASK_SECONDS = 2.0
 log = logging.getLogger(__name__)
 
 
+class WatchedRun(Protocol):
+    """A run as viewers see it: made by a driver here, or by whoever runs the VM."""
+
+    run: RunDir
+
+    @property
+    def version(self) -> int:
+        """Rises whenever the phase, the status or the outcome changes."""
+
+    def state(self) -> LiveState:
+        """What the run looks like now."""
+
+
 class Desk:
-    """Answers drivers and viewers; holds the runs that are attached, and those that are being stored."""
+    """Answers drivers and viewers; holds the runs that are attached or observed, and those that are being stored."""
 
     def __init__(
         self, data: DataDir, sinks: Sequence[Sink], mirrors: Mirrors, metrics: SelfMetrics, series_seconds: float
@@ -47,10 +60,11 @@ class Desk:
         self._metrics = metrics
         self._slots = Slots(series_seconds)
         self._runs: dict[str, AttachedRun] = {}
+        self._observed: dict[str, WatchedRun] = {}
         self._attaching: set[str] = set()
         self._ending: set[str] = set()
         self._storing: dict[str, asyncio.Task[str | None]] = {}
-        self._ended: dict[str, AttachedRun] = {}
+        self._ended: dict[str, WatchedRun] = {}
         self._connections: set[asyncio.Task[Any] | None] = set()
         self._unasked: dict[str, float] = {}
         self._operations: Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
@@ -67,6 +81,20 @@ class Desk:
         now = asyncio.get_running_loop().time()
         unasked = any(now < until for until in self._unasked.values())
         return bool(self._runs or self._attaching or self._ending or self._mirrors.busy or storing or unasked)
+
+    def begun(self, run: WatchedRun) -> None:
+        """A migration of a VM of others begins to be recorded; the exporter's own mirrors get it too."""
+        self._observed[run.run.run] = run
+        try:
+            self._mirrors.follow(run.run, self._mirrors.spools_of(Mirroring()))
+        except MigrascopeError as error:
+            log.warning("run %s: is not mirrored: %s", run.run.run, error)
+
+    def over(self, run: WatchedRun) -> None:
+        """A migration of a VM of others has its outcome: it is stored."""
+        self._observed.pop(run.run.run, None)
+        self._mirrors.release(run.run)
+        self._remember(run, asyncio.create_task(self._store(run)))
 
     async def tidy(self) -> None:
         """Close and compact what dead drivers and exporters have left."""
@@ -180,7 +208,7 @@ class Desk:
     async def _status(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - one shape
         return {
             "version": metadata.version("migrascope"),
-            "runs": sorted(self._runs),
+            "runs": sorted([*self._runs, *self._observed]),
             "storing": sorted(run for run, task in self._storing.items() if not task.done()),
         }
 
@@ -188,7 +216,7 @@ class Desk:
         """Stream a run's state a few times a second and at each change, until it is stored or its watch is given up."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + ATTACH_WAIT_SECONDS
-        while (attached := self._runs.get(run) or self._ended.get(run)) is None:
+        while (attached := self._seen(run)) is None:
             if loop.time() >= give_up_at:
                 await _answer(writer, {"ok": False, "error": f"run {run}: is not attached"})
                 return
@@ -198,12 +226,15 @@ class Desk:
             await _answer(writer, asdict(attached.state()))
             if (storing := self._storing.get(run)) and storing.done():
                 return
-            if run not in self._runs and run not in self._ending and storing is None:
+            if run not in {*self._runs, *self._observed} and run not in self._ending and storing is None:
                 return
             while loop.time() < due and attached.version == version:  # noqa: ASYNC110 - watchers share no event
                 await asyncio.sleep(LOOK_SECONDS)
 
-    async def _store(self, attached: AttachedRun) -> str | None:
+    def _seen(self, run: str) -> WatchedRun | None:
+        return self._runs.get(run) or self._observed.get(run) or self._ended.get(run)
+
+    async def _store(self, attached: WatchedRun) -> str | None:
         """Compact a run in a thread of its own; returns the reason where that failed."""
         try:
             await asyncio.to_thread(history.store_run, self._data, attached.run)
@@ -212,7 +243,7 @@ class Desk:
             return str(error)
         return None
 
-    def _remember(self, attached: AttachedRun, storing: asyncio.Task[str | None]) -> None:
+    def _remember(self, attached: WatchedRun, storing: asyncio.Task[str | None]) -> None:
         run = attached.run.run
         self._ended[run], self._storing[run] = attached, storing
         self._unasked[run] = asyncio.get_running_loop().time() + ASK_SECONDS

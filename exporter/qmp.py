@@ -7,6 +7,8 @@ tasks: 0.5 ms of CPU a call where this takes 0.1 (bench/exporter_load.py), and t
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,6 +17,8 @@ from typing import Any
 import orjson
 
 from workload.errors import MigrascopeError
+
+_UCRED = struct.Struct("3i")  # pid, uid, gid: struct ucred
 
 
 class QmpError(MigrascopeError):
@@ -81,6 +85,14 @@ class Connection(asyncio.Protocol):
             raise QmpLostError("QEMU's monitor is not connected")
         self._waiting.append(on_answer)
         self._transport.write(b'{"execute":"%s"}\n' % command.encode())
+
+    @property
+    def peer_pid(self) -> int | None:
+        """The process that listens at the other end (SO_PEERCRED); None where it is in another PID namespace."""
+        if self._transport is None:
+            return None
+        raw = self._transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+        return _UCRED.unpack(raw)[0] or None
 
     def close(self) -> None:
         """Close the connection at once."""

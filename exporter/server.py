@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -23,13 +23,16 @@ from prometheus_client import CollectorRegistry
 from driver.clock import BOOT_ID
 from driver.datadir import DataDir, runtime_dir, write_json
 from driver.lock import try_lock
-from driver.watch import LINE_LIMIT, ExporterInfo, Mirroring
+from driver.watch import LINE_LIMIT, ExporterInfo, Mirroring, Sampling
 from exporter.desk import Desk
+from exporter.episode import Surroundings
 from exporter.mirror.service import Mirrors
+from exporter.observed_vms import ObservedVms
 from exporter.rates import wake_exactly
 from exporter.selfmetrics import SelfMetrics
 from exporter.sinks.http import ADDRESS, MetricsServer
 from exporter.sinks.prometheus import LINGER_SECONDS, PrometheusSink
+from exporter.vms import VmQemu
 from workload.errors import MigrascopeError
 
 DEFAULT_PORT = 9742
@@ -41,21 +44,40 @@ GARBAGE_THRESHOLDS = (20_000, 20, 20)
 log = logging.getLogger(__name__)
 
 
-def serve(data: DataDir, *, port: int, linger_seconds: float | None, mirroring: Mirroring) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Observing:
+    """The VMs of others that an exporter is to watch: those that are named, those of a file, and how often."""
+
+    qemus: tuple[VmQemu, ...] = ()
+    file: Path | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+def serve(
+    data: DataDir,
+    *,
+    port: int,
+    linger_seconds: float | None,
+    mirroring: Mirroring,
+    observing: Observing | None = None,
+) -> int:
     """Serve a data directory until a signal comes; returns the exit status.
 
     `mirroring` names the destinations of every run, beside those that a run asks for itself.
 
     With `linger_seconds` it also ends by itself: when the last run's series have gone and so many seconds have passed
-    since. Port 0 takes any free one.
+    since. Port 0 takes any free one. `observing` are the VMs of others that it watches besides.
 
     Raises:
-        MigrascopeError: another exporter serves this data directory, the port is taken, or a mirror cannot be used.
+        MigrascopeError: another exporter serves this data directory, the port is taken, a mirror cannot be used, or the
+            attach file is wrong.
     """
-    logging.basicConfig(level=logging.INFO, format="exporter: %(levelname)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="exporter: %(levelname)s: %(message)s", stream=sys.stderr, force=True
+    )
     wake_exactly()
     with _only_one(data):
-        return asyncio.run(_serve(data, port, linger_seconds, mirroring))
+        return asyncio.run(_serve(data, port, linger_seconds, mirroring, observing))
 
 
 def main() -> int:
@@ -73,7 +95,9 @@ def main() -> int:
         return 1
 
 
-async def _serve(data: DataDir, port: int, linger_seconds: float | None, mirroring: Mirroring) -> int:
+async def _serve(
+    data: DataDir, port: int, linger_seconds: float | None, mirroring: Mirroring, observing: Observing | None
+) -> int:
     own = SelfMetrics()
     mirrors = Mirrors(data, mirroring, own)
     own.info.set(metadata.version("migrascope"), value=1.0)
@@ -91,6 +115,11 @@ async def _serve(data: DataDir, port: int, linger_seconds: float | None, mirrori
     try:
         desk = Desk(data, [prometheus], mirrors, own, series_seconds)
         mirrors.start()
+        around = Surroundings(
+            data=data, sinks=[prometheus], resting=prometheus.resting, desk=desk, metrics=own,
+            sampling=observing.sampling if observing else Sampling(),
+        )  # fmt: skip
+        vms = ObservedVms(observing.qemus, observing.file, around) if observing else None
         async with _announced(data, desk, metrics.port):
             print(f"http://{ADDRESS}:{metrics.port}/metrics", flush=True)
             tidying = asyncio.create_task(desk.tidy())
@@ -99,7 +128,8 @@ async def _serve(data: DataDir, port: int, linger_seconds: float | None, mirrori
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GARBAGE_THRESHOLDS)
-            await _until_idle(stop, desk, prometheus, linger_seconds)
+            async with _observed(vms):
+                await _until_idle(stop, desk, prometheus, linger_seconds)
             releasing.cancel()
             await desk.close()
             await tidying
@@ -107,6 +137,18 @@ async def _serve(data: DataDir, port: int, linger_seconds: float | None, mirrori
         await mirrors.close()
         await asyncio.to_thread(metrics.close)
     return 0
+
+
+@contextlib.asynccontextmanager
+async def _observed(vms: ObservedVms | None) -> AsyncIterator[None]:
+    """Watch VMs of others as long as the context lasts; their runs are closed before the desk is."""
+    watching = asyncio.create_task(vms.serve()) if vms else None
+    try:
+        yield
+    finally:
+        if watching:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
 
 async def _until_idle(

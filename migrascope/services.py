@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from driver.watch import Mirroring
+from driver.watch import Mirroring, Sampling
 from exporter import server
+from exporter.vms import checked, parse_words
 from migrascope.command import Command
-from migrascope.options import add_common_options, add_value_options, data_dir, mirroring_from, note
+from migrascope.options import add_common_options, add_value_options, data_dir, mirroring_from, note, option_name
 from workload.errors import BadValueError
+from workload.value import bounds, settings_of
 
 LAST_PORT = 65535
 
@@ -20,14 +22,34 @@ def _exporter_options(parser: argparse.ArgumentParser) -> None:
         "--port", type=int, default=server.DEFAULT_PORT, metavar="N", help="port of /metrics on 127.0.0.1; 0 = any free"
     )
     add_value_options(parser, Mirroring)
+    group = parser.add_argument_group("VMs that something else runs")
+    group.add_argument(
+        "--attach", action="append", default=[], metavar="name=NAME,qmp=SOCKET[,pid=PID][,console=FILE]",
+        help="watch this QEMU on a QMP socket of the exporter's own; two of one name are the ends of one migration",
+    )  # fmt: skip
+    group.add_argument(
+        "--attach-file", type=Path, metavar="FILE", help="a YAML or JSON list of such QEMUs, read again when it changes"
+    )
+    for name in ("rest_hz", "active_hz"):
+        kind, default, facts = settings_of(Sampling)[name]
+        group.add_argument(
+            f"--{option_name(name)}", type=kind, default=default, metavar="HZ",
+            help=f"{facts.help} (default %(default)s; {bounds(facts)})",
+        )  # fmt: skip
 
 
 def _exporter(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.port <= LAST_PORT:
         raise BadValueError(f"exporter: --port {arguments.port}: want 0 (any free one) to {LAST_PORT}")
-    return server.serve(
-        data_dir(arguments), port=arguments.port, linger_seconds=None, mirroring=mirroring_from(Mirroring, arguments)
+    observing = server.Observing(
+        qemus=checked(map(parse_words, arguments.attach)),
+        file=arguments.attach_file,
+        sampling=Sampling(rest_hz=arguments.rest_hz, active_hz=arguments.active_hz),
     )
+    return server.serve(
+        data_dir(arguments), port=arguments.port, linger_seconds=None,
+        mirroring=mirroring_from(Mirroring, arguments), observing=observing,
+    )  # fmt: skip
 
 
 def _dashboards_options(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from exporter.journal import Header
 from exporter.sample import Sample
 from exporter.selfmetrics import Distribution, SelfMetrics
 from exporter.sinks.families import Family, add, family
+from exporter.sinks.resting import RestingVms
 from exporter.sinks.series import RunSeries
 
 LINGER_SECONDS = 30.0
@@ -41,6 +42,7 @@ class PrometheusSink(Collector):
         self._clock = clock
         self._lock = threading.Lock()
         self._runs: dict[str, RunSeries] = {}
+        self.resting = RestingVms(self._lock)
 
     def attach(self, header: Header, record: RunRecord) -> None:
         """Begin a run's series; a lingering run of the same slot makes room at once."""
@@ -80,6 +82,7 @@ class PrometheusSink(Collector):
         with self._lock:
             self._forget_the_gone()
             runs = list(self._runs.values())
+            runs += self.resting.without({run.vm for run in runs})
         for run in runs:
             self._guarded("run", self._add_run, families, run)
         self._guarded("exporter", self._add_own, families)
