@@ -1,8 +1,9 @@
 """Inner loops: bytes/s of the guest's candidates beside guestperf's kind, memcpy and memset, natively and under TCG.
 
-Run it with `python -m bench.inner_loop`. Targets: the fastest candidate reaches guestperf's kind of loop under TCG and
-0.8 of it natively, although its content never repeats. Exit status 1 when one is missed. `guestperf-wide` is the same
-loop as gcc vectorises it (16 bytes at a time), for comparison only.
+Below them stands what the workloads do page by page with the candidate that the guest chooses. Run it with
+`python -m bench.inner_loop`. Targets: the fastest candidate reaches guestperf's kind of loop under TCG and 0.8 of it
+natively, although its content never repeats. Exit status 1 when one is missed. `guestperf-wide` is the same loop as gcc
+vectorises it (16 bytes at a time), for comparison only.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from workload.kernel import find_kernel
 SOURCE = Path(__file__).with_suffix(".c")
 WORKLOAD = SOURCE.parents[1] / "workload"
 REFERENCE = "guestperf"
-OTHERS = (REFERENCE, "guestperf-wide", "memcpy", "memset")
+WORKLOADS = ("random", "hotset", "zipf", "zero-80", "compressible-75", "change-2", "read")
+OTHERS = (REFERENCE, "guestperf-wide", "memcpy", "memset", *WORKLOADS)
 TARGETS = {"TCG": 1.0, "native": 0.8}
 TIMEOUT_SECONDS = 120.0
 

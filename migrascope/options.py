@@ -12,12 +12,12 @@ from typing import Any, NoReturn, TypeVar
 
 from driver.datadir import DataDir
 from driver.hardware import Hardware
-from driver.scenario import STRATEGIES, Scenario, strategy_fields
+from driver.scenario import STRATEGIES, Scenario, nearest, strategy_fields
 from driver.settle import Settle
 from driver.watch import Mirroring, Sampling
 from exporter.mirror.destination import destinations_of
 from workload.errors import BadValueError
-from workload.settings import Workload
+from workload.settings import WORKLOADS, Workload
 from workload.value import Setting, bounds, parse_word, settings_of
 
 T = TypeVar("T")
@@ -33,6 +33,20 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with 2."""
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+
+class UsualWorkload(argparse.Action):
+    """Takes a workload's name for its usual settings; an option of one of them wins, wherever it stands."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, _: str | None = None
+    ) -> None:
+        """Set what no option has set yet; a later option overrides it."""
+        if values not in WORKLOADS:
+            parser.error(f"workload {values!r} is not known{nearest(values, WORKLOADS)}")
+        for name, value in WORKLOADS[values].items():
+            if not hasattr(namespace, name):
+                setattr(namespace, name, value)
 
 
 def add_value_options(parser: argparse.ArgumentParser, kind: type[Any], only: tuple[str, ...] = ("",)) -> None:
@@ -108,13 +122,17 @@ def mirroring_from(kind: type[M], arguments: argparse.Namespace) -> M:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command that runs migrations takes."""
-    group = parser.add_argument_group("binaries")
+    group = parser.add_argument_group("guest and binaries")
     group.add_argument("--qemu", default="qemu-system-x86_64", metavar="BINARY", help="QEMU (default %(default)s)")
     group.add_argument("--destination-qemu", metavar="BINARY", help="the destination's QEMU (default: the source's)")
     group.add_argument("--kernel", type=Path, metavar="PATH", help="the guest's kernel (default: found by itself)")
     group.add_argument(
         "--warm-start", action="store_true", help="boot and settle once, then restore the saved guest for each run"
     )
+    group.add_argument(
+        "--workload", action=UsualWorkload, default=argparse.SUPPRESS, metavar="NAME",
+        help=f"a workload's usual settings, over which other options go: {', '.join(WORKLOADS)}",
+    )  # fmt: skip
     for kind in (Hardware, Workload, Scenario, Settle, Sampling):
         add_value_options(parser, kind)
 

@@ -15,14 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from driver.datadir import DataDir, RunDir
-from driver.hardware import Hardware
 from driver.record import RunRecord, parse_record
-from driver.scenario import Scenario
 from exporter.journal import JournalReader
 from exporter.sample import Sample
 from tests.replay import Recording
-from workload.settings import Workload
-from workload.value import settings_of
 
 RECORDINGS = Path(__file__).with_name("data") / "recordings"
 RECORD, MARKS, JOURNAL = "run.json", "marks.jsonl", "journal.jsonl.xz"
@@ -34,11 +30,9 @@ def names(pattern: str = "*") -> list[str]:
 
 
 def record_of(name: str) -> RunRecord:
-    """The run's record. A setting that is younger than the recording had its default."""
+    """The run's record. A field that is younger than the recording had its default."""
     place = RECORDINGS / name / RECORD
     data = json.loads(place.read_text())
-    for part, kind in (("scenario", Scenario), ("hardware", Hardware), ("workload", Workload)):
-        data[part] = {field: default for field, (_, default, _) in settings_of(kind).items()} | data[part]
     fresh = {field.name: field.default for field in dataclasses.fields(RunRecord) if _has_default(field)}
     return parse_record(fresh | data, str(place))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from migrascope.main import main
+from migrascope.options import Parser, add_run_options, value_from
+from workload.settings import Workload
 
 BAD = {
     "run --downtime-limit-ms 0": "scenario.downtime_limit_ms=0: want 1 to 2000000 ms",
@@ -27,6 +29,8 @@ BAD = {
     "run --memory-mib 9999999 --accel tcg": "this host has",
     "run --dirty-ring-size 5000": "want a power of two",
     "run --accel xen": "hardware.accelerator='xen': want one of auto, kvm, tcg",
+    "run --phases 5:tick_ms=3": "workload.phases: 'tick_ms=3': want NAME=VALUE with one of rate_limit_mib_s",
+    "run --working-set-mib 33 --guest-page-size 2m-hugetlb": "working_set_mib=33: want a multiple of 2 MiB",
     "run --kernel /nonexistent": "kernel /nonexistent: cannot be read",
     "run --kernel /etc/passwd": "not a kernel image",
     "run --settle-seconds 0": "settle.settle_seconds=0.0: want 0.1 to 600 s",
@@ -51,7 +55,7 @@ def test_bad_input_gets_one_line_and_status_2_and_leaves_no_run(
     assert not data.exists() or not list((data / "runs").iterdir())
 
 
-@pytest.mark.parametrize("words", ["run --bandwidth-mib-s abc", "nope", "run --acel tcg", ""])
+@pytest.mark.parametrize("words", ["run --bandwidth-mib-s abc", "nope", "run --acel tcg", "run --workload zip", ""])
 def test_a_wrong_word_on_the_command_line_gets_one_line_that_names_the_help(
     words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,6 +65,21 @@ def test_a_wrong_word_on_the_command_line_gets_one_line_that_names_the_help(
     assert ended.value.code == 2
     assert printed.err.count("\n") == 1
     assert "--help`" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("--workload worst", Workload()),
+        ("--workload read-mostly --working-set-mib 8", Workload(write_percent=5, working_set_mib=8)),
+        ("--rate-limit-mib-s 7 --workload rate", Workload(rate_limit_mib_s=7)),
+        ("--workload rate --rate-limit-mib-s 7", Workload(rate_limit_mib_s=7)),
+    ],
+)
+def test_a_workloads_name_stands_for_its_usual_settings_and_options_win(words: str, wanted: Workload) -> None:
+    parser = Parser()
+    add_run_options(parser)
+    assert value_from(Workload, parser.parse_args(words.split())) == wanted
 
 
 def test_a_data_directory_of_a_newer_schema_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -157,6 +157,18 @@ def test_a_damaged_run_json_hides_no_other_run(data: DataDir) -> None:
     assert history.runs(data)[0].outcome == "completed"
 
 
+def test_a_run_that_is_older_than_a_setting_ran_with_its_default(data: DataDir) -> None:
+    run = a_run(data, "old")
+    written = read_json(run.record)
+    del written["workload"]["pattern"], written["scenario"]["transport"]
+    write_json(run.record, written)
+    assert read_record(run) == a_record("old")
+    del written["host"]["cores"]
+    write_json(run.record, written)
+    with pytest.raises(MigrascopeError, match="host: key 'cores' is missing"):
+        read_record(run)
+
+
 def test_a_newer_run_json_is_read_again_and_an_old_one_is_not(data: DataDir) -> None:
     run = a_run(data, "r1")
     history.runs(data)

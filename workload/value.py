@@ -104,15 +104,17 @@ def to_json(value: Any) -> dict[str, Any]:
 def from_json(kind: type[T], data: object, where: str) -> T:
     """Read a value back, strictly: a missing or unknown key is an error that names it and `where`.
 
+    A setting may be missing: it came after the record was written, and its default is what held then.
+
     Raises:
         BadValueError: the keys do not match the class, or a value is out of its bounds.
     """
     if not isinstance(data, dict):
         raise BadValueError(f"{where}: want an object, found {type(data).__name__}")
-    wanted = {field.name for field in dataclasses.fields(typing.cast("Any", kind))}
-    if unknown := sorted(set(data) - wanted):
+    wanted = {field.name: field for field in dataclasses.fields(typing.cast("Any", kind))}
+    if unknown := sorted(set(data) - set(wanted)):
         raise BadValueError(f"{where}: unknown key {unknown[0]!r}")
-    if missing := sorted(wanted - set(data)):
+    if missing := sorted(name for name in set(wanted) - set(data) if "setting" not in wanted[name].metadata):
         raise BadValueError(f"{where}: key {missing[0]!r} is missing")
     return kind(**data)
 
