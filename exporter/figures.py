@@ -105,6 +105,17 @@ def peak_by_role(table: pa.Table, field: str) -> dict[str, float]:
     return peaks
 
 
+def extra_resident(table: pa.Table, span: Span) -> float | None:
+    """Bytes of memory that the source's QEMU took on in a span: its most in it, above what it had as it began."""
+    rows = _source_rows(table.select(["time_ns", "role", "resident_bytes"]), Span(start_ns=0, end_ns=span.end_ns))
+    told = [(row["time_ns"], row["resident_bytes"]) for row in rows.to_pylist() if row["resident_bytes"] is not None]
+    within = [count for time_ns, count in told if time_ns >= span.start_ns]
+    if not within:
+        return None
+    before = [count for time_ns, count in told if time_ns < span.start_ns]
+    return float(max(0.0, max(within) - (before or within)[-1 if before else 0]))
+
+
 def last_replies(table: pa.Table, span: Span) -> dict[str, float]:
     """The last number of every field that the source's query-migrate told within a span."""
     rows = _source_rows(table, span)

@@ -20,7 +20,7 @@ from workload.errors import MigrascopeError
 from workload.settings import Workload
 from workload.value import from_json, settings_of
 
-VERSION = 2
+VERSION = 3
 BUSY_SECONDS = 10.0
 
 RUNNING, DAMAGED = "running", "damaged"
@@ -28,8 +28,8 @@ RUNNING, DAMAGED = "running", "damaged"
 
 CONDITIONS: dict[str, type] = {
     name: kind for value in (Scenario, Hardware, Workload) for name, (kind, _, _) in settings_of(value).items()
-}
-"""Every field of scenario, hardware and workload with its type."""
+} | {"source_qemu": str, "destination_qemu": str}
+"""Every field of scenario, hardware and workload with its type, and the versions of both QEMUs."""
 
 FIGURES: dict[str, type] = {
     name: {"int | None": int, "bool": bool, "int": int}.get(str(kind), float)
@@ -124,6 +124,8 @@ def row_of(record: RunRecord, summary: Summary | None) -> RunRow:
             conditions |= asdict(value)
     if record.accelerator:
         conditions["accelerator"] = record.accelerator
+    for role, binary in (("source", record.source_binary), ("destination", record.destination_binary)):
+        conditions[f"{role}_qemu"] = binary.version if binary else None
     moments = [phase.end_ns or phase.start_ns for phase in record.phases]
     return RunRow(
         run=record.run,

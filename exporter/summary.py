@@ -31,8 +31,9 @@ class Summary:
     `*_seconds_per_gib_*` is what one vCPU took for one GiB, on the guest's clock: settled, from the migration's start
     to STOP, and from RESUME to the end of recover. `blackout_seconds` is an upper bound where
     `blackout_upper_bound`. `cpu_seconds` maps role -> kind of thread -> seconds over the migration (kind `process`:
-    the whole QEMU). `*_access_seconds_*` is what one access of the guest to its memory took (`exporter.latency`):
-    percentiles are upper bounds, within a factor of two. Moments (`*_ns`) are of the run's clock.
+    the whole QEMU); `source_extra_resident_bytes` is what the source's QEMU took on meanwhile. `*_access_seconds_*` is
+    what one access of the guest to its memory took (`exporter.latency`): percentiles are upper bounds, within a factor
+    of two. Moments (`*_ns`) are of the run's clock.
     """
 
     schema: int = SCHEMA
@@ -71,6 +72,7 @@ class Summary:
     after_access_seconds_max: float | None = None
     cpu_seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     peak_resident_bytes: Mapping[str, float] = field(default_factory=dict)
+    source_extra_resident_bytes: float | None = None
     migrate_start_ns: int | None = None
     stop_ns: int | None = None
     resume_ns: int | None = None
@@ -115,7 +117,8 @@ def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], p
     found: dict[str, object] = {}
     why: dict[str, str] = {}
     accesses = _accesses(record, latencies_by_window(load("guest_latency"), times, events))
-    for part in (_paces(times, load), accesses, _pauses(record, times, load), _progress(record, times, load)):
+    pauses, progress = _pauses(record, times, load), _progress(record, times, load)
+    for part in (_paces(times, load), accesses, pauses, progress, _memory(times, load)):
         for name, figure in part.items():
             if isinstance(figure, str):
                 why[name] = figure
@@ -227,3 +230,11 @@ def _progress(record: RunRecord, times: Timeline, load: Callable[[str], pa.Table
     found["time_to_first_throttle_seconds"] = "the guest was never throttled" if first is None else first
     found["max_throttle_percent"] = "the guest was never throttled" if highest is None else highest
     return found
+
+
+def _memory(times: Timeline, load: Callable[[str], pa.Table]) -> dict[str, float | str]:
+    if times.migration is None:
+        return {"source_extra_resident_bytes": "the migration never started"}
+    extra = figures.extra_resident(load("qemu_memory"), times.migration)
+    reason = "the source's memory was not sampled while it migrated"
+    return {"source_extra_resident_bytes": reason if extra is None else extra}

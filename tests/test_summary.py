@@ -76,6 +76,11 @@ def test_every_figure_of_a_migration_is_what_happened_in_it(tmp_path: Path) -> N
     assert (found.missed_polls, found.gaps) == (0, ())
 
 
+def test_extra_memory_is_what_the_source_took_on_while_it_migrated(tmp_path: Path) -> None:
+    # it grows by 1 MB a second, and the migration takes from 2 s to 5.02 s; the last sample before it is of 1.9 s
+    assert summary_of(tmp_path, samples()).source_extra_resident_bytes == pytest.approx(3.1e6)
+
+
 def test_every_absent_figure_has_its_reason(tmp_path: Path) -> None:
     for record, found in ((a_record("r1"), samples()), (replace(a_record("r1"), phases=(), final={}), [])):
         summary = summary_of(tmp_path / str(len(found)), found, record)
