@@ -84,6 +84,11 @@ def influxd_binary(cache: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def influxdb_binary(cache: Path) -> Path:
+    return _cached(cache, "influxd")
+
+
+@pytest.fixture(scope="session")
 def chromium_binary(cache: Path) -> Path:
     """Chromium's headless shell; as root it wants --no-sandbox."""
     return _cached(cache, "chromium")
