@@ -46,7 +46,7 @@ def compact(run: RunDir) -> Compaction:
     Raises:
         BrokenError: an exporter still writes the journal, or the disk refuses.
     """
-    with _locked(run):
+    with locked(run):
         done = _compaction(run)
         segments = [path for path in run.journals() if _identity(path) not in done.segments]
         if not segments and run.samples.is_dir():
@@ -72,7 +72,7 @@ def discard_journal(run: RunDir) -> None:
     Raises:
         BrokenError: an exporter still writes the journal, or the disk refuses.
     """
-    with _locked(run):
+    with locked(run):
         held = _compaction(run).segments
         for path in run.journals():
             if _identity(path) in held:
@@ -105,11 +105,25 @@ def load(run: RunDir, measurement: str) -> pa.Table:
     held = _compaction(run).segments
     fresh = [table for path in run.journals() if _identity(path) not in held
              and (table := Segment(run.run, path).tables().get(measurement)) is not None]  # fmt: skip
+    held_table = [stored(run, measurement)] if (run.samples / f"{measurement}.parquet").exists() else []
+    if held_table and not fresh:
+        return held_table[0]
+    return arranged(measurement, [*held_table, *fresh]) if fresh else empty_table(measurement)
+
+
+def stored(run: RunDir, measurement: str) -> pa.Table:
+    """One measurement of a run from its Parquet file alone, its checksums verified; columns as of `load`.
+
+    Raises:
+        MigrascopeError: the file is missing or damaged; the message names it.
+    """
     path = run.samples / f"{measurement}.parquet"
-    stored = [_read(path)] if path.exists() else []
-    if stored and not fresh:
-        return stored[0]
-    return arranged(measurement, [*stored, *fresh]) if fresh else empty_table(measurement)
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=tags_of(measurement)) as file:
+            return file.read()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise MigrascopeError(f"{path}: is damaged, its samples cannot be read ({reason})") from error
 
 
 def measurements_of(run: RunDir) -> list[str]:
@@ -157,18 +171,8 @@ def _write(run: RunDir, tables: dict[str, pa.Table], result: Compaction) -> None
         raise BrokenError(f"run {run.run}: its samples cannot be written to {run.samples}: {error.strerror}") from error
 
 
-def _read(path: Path) -> pa.Table:
-    tags = tags_of(path.stem)
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=tags) as file:
-            return file.read()
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise MigrascopeError(f"{path}: is damaged, its samples cannot be read ({reason})") from error
-
-
 def _stored(run: RunDir) -> dict[str, pa.Table]:
-    return {name: _read(run.samples / f"{name}.parquet") for name in measurements_of(run)}
+    return {name: stored(run, name) for name in measurements_of(run)}
 
 
 def _compaction(run: RunDir) -> Compaction:
@@ -195,8 +199,12 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _locked(run: RunDir) -> Iterator[None]:
-    """Hold the run's directory and every segment of its journal; a segment's writer holds a lock of its own."""
+def locked(run: RunDir) -> Iterator[None]:
+    """Hold the run's directory and every segment of its journal.
+
+    Raises:
+        BrokenError: an exporter still writes a segment.
+    """
     with contextlib.ExitStack() as stack:
         _lock(stack, run.path, fcntl.LOCK_EX)
         for path in run.journals():

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from migrascope import campaign, history, host, migrations, mirrors, services, stack
+from migrascope import campaign, history, host, migrations, mirrors, services, stack, upkeep
 from migrascope.options import Parser
 from workload.errors import MigrascopeError
 
@@ -15,6 +15,7 @@ COMMANDS = (
     *migrations.COMMANDS,
     *campaign.COMMANDS,
     *history.COMMANDS,
+    *upkeep.COMMANDS,
     *host.COMMANDS,
     *mirrors.COMMANDS,
     *services.COMMANDS,
