@@ -72,9 +72,8 @@ def serve(
         MigrascopeError: another exporter serves this data directory, the port is taken, a mirror cannot be used, or the
             attach file is wrong.
     """
-    logging.basicConfig(
-        level=logging.INFO, format="exporter: %(levelname)s: %(message)s", stream=sys.stderr, force=True
-    )
+    logging.basicConfig(format="exporter: %(levelname)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("exporter").setLevel(logging.INFO)
     wake_exactly()
     with _only_one(data):
         return asyncio.run(_serve(data, port, linger_seconds, mirroring, observing))
