@@ -59,6 +59,16 @@ class RunDir:
         """summary.json, derived from the samples by the exporter."""
         return self.path / "summary.json"
 
+    @property
+    def state(self) -> Path:
+        """The saved guest of a run of kind `save`, while the run lasts."""
+        return self.path / "state"
+
+    def remove_state(self) -> None:
+        """Remove the saved guest, complete or not."""
+        for path in (self.state, self.state.with_suffix(".part")):
+            path.unlink(missing_ok=True)
+
     def journals(self) -> list[Path]:
         """The journal's segments in the order of writing."""
         return sorted(self.path.glob("journal.*"))

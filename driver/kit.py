@@ -54,10 +54,14 @@ class Kit:
             initrd_sha256=self.initrd.sha256,
         )
 
-    def launch(self, role: str, run: RunDir, runtime: Path, *, incoming: bool) -> Launch:
-        """The launch of a run's source or destination; its files stand in the run directory, sockets in `runtime`."""
+    def launch(self, role: str, run: RunDir, runtime: Path, *, incoming: bool, prefix: tuple[str, ...] = ()) -> Launch:
+        """The launch of a run's source or destination; its files stand in the run directory, sockets in `runtime`.
+
+        `prefix` is what its host puts before the command line.
+        """
         return Launch(
             role=role,
+            prefix=prefix,
             binary=(self.destination if role == "destination" else self.source).path,
             run=run.run,
             hardware=self.hardware,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from driver.convergence import Judge, Verdict
@@ -28,6 +28,8 @@ POST_COPY_GRACE_SECONDS = 30.0
 PAUSED_SECONDS = 10.0
 """How long the destination may take to notice that post-copy's link is lost, once the source has."""
 
+Load = Callable[[], Awaitable[None]]
+
 
 class Reporter(Protocol):
     """Where a migration tells of its phases and actions (`driver.ledger.Ledger`)."""
@@ -40,7 +42,10 @@ class Reporter(Protocol):
 
 
 class Migration:
-    """Steers one migration by QEMU's events, and by a poll where an event should go missing."""
+    """Steers one migration by QEMU's events, and by a poll where an event should go missing.
+
+    `load` is called once the source has completed, where the guest was saved to a file that is still to be loaded.
+    """
 
     def __init__(
         self,
@@ -50,6 +55,7 @@ class Migration:
         events: asyncio.Queue[Event],
         reporter: Reporter,
         memory_bytes: int = 0,
+        load: Load | None = None,
     ) -> None:
         self.scenario = scenario
         self.conditions = scenario
@@ -60,6 +66,7 @@ class Migration:
         self._events = events
         self._reporter = reporter
         self._memory_bytes = memory_bytes
+        self._load = load
         self._steps = scenario.steps
         self._judge = Judge(
             downtime_limit_seconds=scenario.downtime_limit_seconds,
@@ -307,6 +314,8 @@ class Migration:
             return Ending(outcome="failed", reason=progress.error or "QEMU says failed and no more")
         if progress.status == "cancelled":
             return Ending(outcome="failed", reason="the migration was cancelled by somebody else")
+        if self._load:
+            await self._load()
         await self._see_resume()
         # QEMU 7.2 may say `completed` before it has worked out its times
         deadline = time.monotonic() + FINAL_SECONDS
@@ -321,7 +330,8 @@ class Migration:
         Raises:
             BrokenError: it does not run within the deadline.
         """
-        deadline = time.monotonic() + RESUME_SECONDS
+        seconds = self.scenario.max_time_seconds if self._load else RESUME_SECONDS
+        deadline = time.monotonic() + seconds
         while self.running_on == "source":
             if PAUSE in self._done and self._destination_completed:
                 await self._destination.execute("cont")
@@ -332,4 +342,4 @@ class Migration:
                 if status["running"]:
                     self._resumed(time.monotonic_ns())
             if time.monotonic() > deadline:
-                raise BrokenError(f"destination: the guest does not run {RESUME_SECONDS:g} s after the migration")
+                raise BrokenError(f"destination: the guest does not run {seconds:g} s after the migration")

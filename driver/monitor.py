@@ -109,6 +109,18 @@ class Monitor:
         except (QMPError, OSError, EOFError) as error:
             raise MonitorLostError(f"{self.role}: QEMU's monitor ended during {command}") from error
 
+    async def hand_over(self, name: str, descriptor: int) -> None:
+        """Give QEMU a copy of a file descriptor, which it keeps under a name (QMP getfd, SCM_RIGHTS).
+
+        Raises:
+            RefusedError, MonitorLostError, BrokenError: as `execute`.
+        """
+        try:
+            self._client.send_fd_scm(descriptor)
+        except (QMPError, OSError) as error:
+            raise MonitorLostError(f"{self.role}: QEMU's monitor ended before a descriptor was handed over") from error
+        await self.execute("getfd", {"fdname": name})
+
     async def close(self) -> None:
         """Close the connection; never fails, whatever state the other side is in."""
         with contextlib.suppress(QMPError, OSError, EOFError, TimeoutError):

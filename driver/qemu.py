@@ -35,9 +35,10 @@ class QemuDiedError(BrokenError):
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """Everything a QEMU's command line is made of. `monitor_fd` is a connected socket that it inherits."""
+    """Everything a QEMU's command line is made of; `prefix` is a program that executes the rest (`ip netns exec X`)."""
 
     role: str
+    prefix: tuple[str, ...] = ()
     binary: str
     run: str
     hardware: Hardware
@@ -54,13 +55,16 @@ class Launch:
 
 
 def command_line(launch: Launch, monitor_fd: int) -> list[str]:
-    """Write the command line; the console is a file, never a socket, which a stuck reader could freeze."""
+    """Write the command line; `monitor_fd` is a connected socket that it inherits.
+
+    The console is a file, never a socket, which a stuck reader could freeze.
+    """
     hardware = launch.hardware
     accelerator = f"{launch.accelerator},thread=multi" if launch.accelerator == "tcg" else launch.accelerator
     if hardware.dirty_ring_size:
         accelerator += f",dirty-ring-size={hardware.dirty_ring_size}"
     line = [
-        launch.binary, "-name", f"guest=migrascope-{launch.run}-{launch.role},debug-threads=on",
+        *launch.prefix, launch.binary, "-name", f"guest=migrascope-{launch.run}-{launch.role},debug-threads=on",
         "-M", hardware.machine, "-accel", accelerator,
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-m", f"{launch.memory_kib}K", "-smp", str(hardware.vcpus),
@@ -143,6 +147,17 @@ class Qemu:
             return await self.monitor.execute(command, arguments, seconds=seconds, out_of_band=out_of_band)
         except MonitorLostError as error:
             raise await self._died(f"during {command}") or error from error
+
+    async def hand_over(self, name: str, descriptor: int) -> None:
+        """Give it a copy of a file descriptor under a name; see `Monitor.hand_over`.
+
+        Raises:
+            QemuDiedError: the process has exited.
+        """
+        try:
+            await self.monitor.hand_over(name, descriptor)
+        except MonitorLostError as error:
+            raise await self._died("while it was handed a descriptor") or error from error
 
     async def died(self) -> QemuDiedError:
         """Wait until the process exits, however long that takes, and say how it did."""

@@ -72,11 +72,26 @@ class Guest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What a guest's way through a file cost: seconds to save and to load it, the file's length, what it takes on disk.
+
+    Saving ends when the file is complete; loading begins then, and ends when the guest runs again (None: it never
+    did). A mapped-ram file has holes, so it takes less than its length.
+    """
+
+    save_seconds: float
+    load_seconds: float | None = None
+    file_bytes: int
+    disk_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunRecord:
     """One run as its driver knows it.
 
-    `kind` is `migration`, or `observed`: then an exporter wrote it of a VM that something else runs, whose name is
-    `vm`; its scenario, hardware and workload are None.
+    `kind` is `migration`, `save` (the guest went through a file; `saved` says what that cost), or `observed`: an
+    exporter wrote it of a VM that something else runs, whose name is `vm`; its scenario, hardware and workload are
+    None.
     `accelerator` is what was used and `accelerator_reason` why; `reason` explains any outcome but `completed`;
     `negotiated` holds the capabilities and parameters that both QEMUs accepted, in QEMU's own words and units;
     `limit_reached` is `time`, `iterations` or `schedule`; `final` is QEMU's last reply to query-migrate, as it stands.
@@ -105,6 +120,7 @@ class RunRecord:
     outcome: str | None = None
     reason: str | None = None
     limit_reached: str | None = None
+    saved: Saved | None = None
     final: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -132,6 +148,7 @@ _PARTS: dict[str, type[Any]] = {
     "source_binary": Binary,
     "destination_binary": Binary,
     "guest": Guest,
+    "saved": Saved,
 }
 
 

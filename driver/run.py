@@ -11,8 +11,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from driver.attachment import Attachment, StartExporter
 from driver.check import refusal
 from driver.clock import Clock
@@ -25,14 +23,16 @@ from driver.lock import driver_lock, run_lock
 from driver.migration import Migration
 from driver.monitor import Event, RefusedError
 from driver.negotiation import negotiate
+from driver.pair import Pair, launched_pair
 from driver.qemu import Qemu, QemuDiedError
 from driver.race import race
 from driver.record import RunRecord
 from driver.request import Request, new_run_id
 from driver.runtime import run_runtime_dir
+from driver.saving import Saving
+from driver.stream import open_stream
 from driver.targets import Target, Targets, write_targets
 from driver.tls import make_credentials
-from driver.transport import TRANSPORTS
 from driver.warm import WarmImage, restore, warm_image
 from driver.watch import ExporterClient
 from workload.errors import BadValueError, BrokenError, MigrascopeError, UnsupportedError
@@ -40,8 +40,6 @@ from workload.errors import BadValueError, BrokenError, MigrascopeError, Unsuppo
 ABANDON_SECONDS = 8.0
 SOURCE_WORD_SECONDS = 10.0
 """How long after the destination's death the source may take to say `failed` by itself."""
-STOPPED_SECONDS = 5.0
-LOOK_SECONDS = 0.5
 LAST_DETACH_SECONDS = 1.0
 
 Started = Callable[[RunDir, ExporterClient | None], None]
@@ -107,11 +105,13 @@ class _Run:
         self.attachment = Attachment(data, run, request.sampling, start_exporter)
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.migration: Migration | None = None
+        self.saving: Saving | None = None
         self.guest: Guest | None = None
         self.ledger = Ledger(
             run,
             RunRecord(
                 run=run.run,
+                kind=request.scenario.kind,
                 campaign=request.campaign,
                 comparison=request.comparison,
                 clock=Clock.now(),
@@ -148,6 +148,9 @@ class _Run:
     def _end(self, ending: Ending) -> None:
         if self.migration:
             self.ledger.learn(final=self.migration.final)
+        if self.saving and (start := self.ledger.record.phase("migrate")):
+            back = self.ledger.record.phase("recover") if ending.outcome == "completed" else None
+            self.ledger.learn(saved=self.saving.saved(start.start_ns, back.start_ns if back else None))
         self.ledger.end(ending)
 
     async def _ending(self, stack: AsyncExitStack) -> Ending:
@@ -181,38 +184,31 @@ class _Run:
             raise UnsupportedError(reason)
         self.attachment.prepare()
         image = await warm_image(kit, self.runtime) if self.request.warm_start else None
-        qemus = {
-            role: await stack.enter_async_context(
-                Qemu(
-                    kit.launch(role, self.run, self.runtime, incoming=role == "destination" or image is not None),
-                    self.events,
-                )
-            )
-            for role in ("source", "destination")
-        }
-        consoles = {role: self.run.console(role) for role in qemus}
+        scenario = self.request.scenario
+        pair = await stack.enter_async_context(
+            launched_pair(kit, scenario, self.run, self.runtime, self.events, restores=image is not None)
+        )
+        consoles = {role: self.run.console(role) for role in pair.qemus}
         self.guest = await stack.enter_async_context(
             Guest(kit.hardware.vcpus, consoles, image.ready if image else None, self.request.settle)
         )
-        self.migration = Migration(
-            self.request.scenario, qemus["source"], qemus["destination"], self.events, self.ledger,
-            self.request.hardware.memory_bytes,
+        if scenario.kind == "save":
+            self.saving = Saving(scenario.transport, pair.route, pair.destination, self.ledger.clock)
+        self.migration = migration = Migration(
+            scenario, pair.source, pair.destination, self.events, self.ledger, self.request.hardware.memory_bytes,
+            load=self.saving.load if self.saving else None,
         )  # fmt: skip
         return await race(
-            self._phases(qemus, image, self.guest, self.migration),
+            self._phases(pair, image, self.guest, migration),
             self.guest.follow(),
-            self.guest.watch_silence(
-                lambda: _running(qemus, self.migration), lambda: self.migration.throttle_share if self.migration else 0
-            ),
-            self._source_dies(qemus["source"], self.migration),
-            self._destination_dies(qemus["destination"], self.migration),
-            _watch_stopped(qemus),
+            self.guest.watch_silence(lambda: pair.runs(migration.running_on), lambda: migration.throttle_share),
+            self._source_dies(pair.source, migration),
+            self._destination_dies(pair.destination, migration),
+            pair.watch_stopped(),
         )
 
-    async def _phases(
-        self, qemus: dict[str, Qemu], image: WarmImage | None, guest: Guest, migration: Migration
-    ) -> Ending:
-        source, destination, scenario = qemus["source"], qemus["destination"], self.request.scenario
+    async def _phases(self, pair: Pair, image: WarmImage | None, guest: Guest, migration: Migration) -> Ending:
+        source, destination, scenario = pair.source, pair.destination, self.request.scenario
         if image:
             self.ledger.phase("restore")
             await restore(source, image)
@@ -221,11 +217,8 @@ class _Run:
         self.ledger.learn(
             negotiated=await negotiate(source, destination, scenario, self.request.hardware.memory_bytes, keys)
         )
-        transport = TRANSPORTS[scenario.transport]
-        listening = transport.listen(self.runtime)
-        await destination.execute("migrate-incoming", {"uri": listening})
-        address = transport.reach(listening, await destination.execute("query-migrate"))
-        await self._attach(qemus)
+        address = await open_stream(scenario.transport, pair.route, source, destination)
+        await self._attach(pair)
         if not image:
             self.ledger.phase("boot")
         await source.execute("cont")
@@ -248,7 +241,7 @@ class _Run:
         self.ledger.phase("end")
         return ending
 
-    async def _attach(self, qemus: dict[str, Qemu]) -> None:
+    async def _attach(self, pair: Pair) -> None:
         record = self.ledger.record
         write_targets(
             self.run,
@@ -263,7 +256,7 @@ class _Run:
                         role=role, pid=qemu.pid, monitor=str(qemu.launch.watch_socket),
                         console=str(qemu.launch.console),
                     )
-                    for role, qemu in qemus.items()
+                    for role, qemu in pair.qemus.items()
                 ),
             ),
         )  # fmt: skip
@@ -322,29 +315,3 @@ class _Run:
         if guest.panicked or (guest.ready and (error.role == migration.running_on or migration.split)):
             return Ending(outcome="guest_lost", reason=words)
         return Ending(outcome="failed" if migration.started else "broken", reason=words)
-
-
-async def _running(qemus: dict[str, Qemu], migration: Migration | None) -> bool:
-    """Whether the guest should be running now, by the word of the QEMU that has it."""
-    qemu = qemus[migration.running_on if migration else "source"]
-    return bool((await qemu.execute("query-status"))["running"])
-
-
-async def _watch_stopped(qemus: dict[str, Qemu]) -> None:
-    """Raise once a QEMU has been stopped by a signal for 5 s: its monitor cannot answer.
-
-    Raises:
-        BrokenError: naming it.
-    """
-    since: dict[str, float] = {}
-    while True:
-        await asyncio.sleep(LOOK_SECONDS)
-        for role, qemu in qemus.items():
-            try:
-                stopped = psutil.Process(qemu.pid).status() == psutil.STATUS_STOPPED
-            except psutil.NoSuchProcess:
-                stopped = False
-            if not stopped:
-                since.pop(role, None)
-            elif time.monotonic() - since.setdefault(role, time.monotonic()) > STOPPED_SECONDS:
-                raise BrokenError(f"{role}: QEMU (pid {qemu.pid}) was stopped by a signal (SIGSTOP); it cannot answer")

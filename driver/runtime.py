@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from driver.datadir import runtime_dir
+from driver.namespaces import left_behind, remove_namespaces
 
 OWNER = "owner"
 
@@ -28,10 +29,14 @@ def run_runtime_dir() -> Iterator[Path]:
 
 
 def sweep(parent: Path) -> None:
-    """Remove our user's runtime directories whose owner no longer lives; ones without an owner file are not ours."""
+    """Remove our user's runtime directories whose owner no longer lives, and the network namespaces that they name.
+
+    Ones without an owner file are not ours.
+    """
     for owner in parent.glob(f"migrascope-*/{OWNER}"):
         with contextlib.suppress(OSError, ValueError):
             if owner.parent.stat().st_uid == os.getuid() and not _lives(*owner.read_text().split()):
+                remove_namespaces(left_behind(owner.parent))
                 shutil.rmtree(owner.parent, ignore_errors=True)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from driver.carriage import Carriage
 from driver.scenario_name import scenario_name
 from driver.scenario_settings import Compression, Limits, Multifd, PostCopy, Steps, Stream, Throttling
 from driver.schedule import (
@@ -24,7 +25,7 @@ from driver.schedule import (
     spell_schedule,
 )
 from workload.errors import BadValueError
-from workload.value import check_settings, setting
+from workload.value import check_settings
 
 STRATEGIES: dict[str, dict[str, Any]] = {
     "none": {},
@@ -41,8 +42,6 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 }
 """Each strategy's name with the fields (and their usual values) that turn it on."""
 
-TRANSPORTS = ("unix", "tcp")
-
 HIGHEST_LEVEL = {"zlib": 9, "zstd": 20, "qatzip": 9}
 """The highest level of each multifd compression that has levels (QEMU qapi/migration.json)."""
 
@@ -56,13 +55,12 @@ _SWITCHES = {"auto_converge_increment": "auto_converge_increment", "auto_converg
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario(Stream, Multifd, Compression, Throttling, PostCopy, Steps, Limits):
+class Scenario(Carriage, Stream, Multifd, Compression, Throttling, PostCopy, Steps, Limits):
     """One experiment's conditions; equal values mean the same experiment. 0 turns a strategy's field off."""
-
-    transport: str = setting("unix", unit="", help="what carries the stream", group="transport", choices=TRANSPORTS)
 
     def __post_init__(self) -> None:
         check_settings(self)
+        self.check_carriage()
         self._spell()
         if self.auto_converge_initial > self.auto_converge_max:
             raise BadValueError(
@@ -74,6 +72,10 @@ class Scenario(Stream, Multifd, Compression, Throttling, PostCopy, Steps, Limits
             raise BadValueError(
                 f"scenario.multifd_level={self.multifd_level}: want at most {highest} for {self.multifd_compression}"
             )
+        if any(step.what == POST_COPY for step in self.steps):
+            self.check_able("back_channel", "has no way back, which post-copy needs")
+        if self.multifd_channels:
+            self.check_able("multifd", "has one channel only, multifd wants several")
         for step in parse_schedule(self.schedule):
             base = _SWITCHES.get(step.what)
             if base and not getattr(self, base):

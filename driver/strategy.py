@@ -159,11 +159,12 @@ def capabilities(scenario: Scenario) -> tuple[str, ...]:
     """QEMU's capabilities that a scenario wants, on both sides.
 
     `events` is always on: events steer. With `return-path` the source says `completed` only once the destination has
-    it all.
+    it all; a transport without a way back has none.
     """
     wanted = ["events"]
-    wanted += ["return-path"] * scenario.return_path
+    wanted += ["return-path"] * (scenario.return_path and scenario.carrier.back_channel)
     wanted += ["switchover-ack"] * scenario.switchover_ack
+    wanted += scenario.carrier.capabilities
     for name in scenario.strategies:
         wanted += STRATEGIES[name].capabilities(scenario)
     return tuple(wanted)
@@ -175,6 +176,7 @@ def parameters(scenario: Scenario, memory_bytes: int) -> dict[str, Any]:
         "max-bandwidth": scenario.bandwidth_bytes_per_second,
         "downtime-limit": scenario.downtime_limit_ms,
     }
+    wanted |= scenario.carrier.parameters
     if scenario.avail_switchover_mib_s:
         wanted["avail-switchover-bandwidth"] = scenario.avail_switchover_mib_s << 20
     if scenario.zero_page_detection != "default":

@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from driver.datadir import DataDir
+from driver.lock import VARIABLE
 from exporter.mirror import delivery, feed
 from tests.faulty import Script, faulty_server
 from tests.golden import Golden
@@ -92,6 +93,19 @@ def influxdb_binary(cache: Path) -> Path:
 def chromium_binary(cache: Path) -> Path:
     """Chromium's headless shell; as root it wants --no-sandbox."""
     return _cached(cache, "chromium")
+
+
+@pytest.fixture
+def run_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDir]:
+    """A data directory with a very long path and a comma and spaces in it; its sockets' directory ends up empty."""
+    runtime = Path(f"/tmp/mr-{os.getpid()}")
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
+    yield DataDir.open(tmp_path / ("a, very long directory name " * 5) / ("and another " * 8))
+    left = [str(path) for path in runtime.rglob("*")]
+    runtime.rmdir() if not left else None
+    assert not left
 
 
 @pytest.fixture

@@ -13,10 +13,8 @@ from driver.monitor import Event
 from driver.negotiation import negotiate
 from driver.progress import Progress
 from driver.scenario import STRATEGIES as NAMES
-from driver.scenario import TRANSPORTS as TRANSPORT_NAMES
 from driver.scenario import Scenario
 from driver.strategy import STRATEGIES
-from driver.transport import TRANSPORTS
 from exporter.sample import Sample
 from exporter.verdicts import Verdicts
 from tests.fake_qemu import FakeQemu, Notebook, event, reply
@@ -37,9 +35,8 @@ def source_with(*replies: dict[str, Any], **on: list[dict[str, Any]]) -> FakeQem
     return FakeQemu(role="source", replies=list(replies), on={name.replace("_", "-", 9): r for name, r in on.items()})
 
 
-def test_every_named_strategy_and_transport_is_built() -> None:
+def test_every_named_strategy_is_built() -> None:
     assert STRATEGIES.keys() == NAMES.keys()
-    assert tuple(TRANSPORTS) == TRANSPORT_NAMES
 
 
 async def test_negotiation_sets_limits_and_the_strategies_settings_on_both_sides() -> None:

@@ -15,6 +15,7 @@ from driver.datadir import DataDir, RunDir
 from driver.lock import VARIABLE
 from driver.marks import read_marks
 from driver.run import run_migration
+from driver.scenario import Scenario
 from driver.watch import ExporterClient, find_exporter
 from exporter import history
 from exporter.start import LINGER_VARIABLE, start_exporter
@@ -69,3 +70,25 @@ async def test_an_exporter_killed_in_mid_run_is_started_again_and_only_its_absen
     ticks = history.load(data, run, "guest_tick").column("sequence").to_pylist()
     assert len(ticks) == len(set(ticks))
     assert not run.journals()
+
+
+async def test_the_blackout_of_a_save_lasts_until_the_guest_has_been_loaded(
+    data: DataDir, qemu_10_binary: Path
+) -> None:
+    request = a_request(
+        Scenario(bandwidth_mib_s=1000, downtime_limit_ms=500, transport="file"), binary=str(qemu_10_binary)
+    )
+    record = await run_migration(request, data, start_exporter)
+    assert record.outcome == "completed", record.reason
+    summary = history.summary(data.run(record.run))
+    assert summary
+    assert record.saved
+    assert record.saved.load_seconds
+    assert summary.stop_resume_seconds
+    assert summary.stop_resume_seconds > 0.8 * record.saved.load_seconds
+    if summary.blackout_seconds is None:  # a tick that STOP cut in two ends on the destination's console
+        torn = not data.run(record.run).console("source").read_bytes().endswith(b"\n")
+        assert torn, summary.why
+        return
+    # the ticks' own jitter stands on both sides
+    assert abs(summary.blackout_seconds - summary.stop_resume_seconds) < 0.2

@@ -8,30 +8,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
-from driver.datadir import DataDir, RunDir
-from driver.lock import VARIABLE
+from driver.datadir import DataDir
 from driver.marks import read_marks
-from driver.record import RunRecord, read_record
-from driver.request import Request
+from driver.record import read_record
 from driver.run import run_migration
 from driver.runtime import OWNER, sweep
 from driver.scenario import Scenario
 from driver.targets import read_targets
-from driver.watch import ExporterClient
 from tests.driver_process import HARDWARE, NEVER, WORKLOAD, a_request
+from tests.real_runs import WAIT_SECONDS, ended, names, no_qemu_of, phase_of, pids, running, until
 from workload.errors import BadValueError, MigrascopeError
 
 pytestmark = pytest.mark.qemu
 
-WAIT_SECONDS = 60.0
 ROOT_ALONE_HAS_USERFAULTFD = (
     os.getuid() == 0 and Path("/proc/sys/vm/unprivileged_userfaultfd").read_text().strip() == "0"
 )
@@ -40,72 +34,8 @@ EASY = Scenario(bandwidth_mib_s=64, downtime_limit_ms=1000, max_time_seconds=30)
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDir]:
-    """A data directory with a very long path and a comma and spaces in it; its sockets' directory ends up empty."""
-    runtime = Path(f"/tmp/mr-{os.getpid()}")
-    runtime.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
-    yield DataDir.open(tmp_path / ("a, very long directory name " * 5) / ("and another " * 8))
-    left = [str(path) for path in runtime.rglob("*")]
-    runtime.rmdir() if not left else None
-    assert not left
-
-
-def no_qemu_of(run: RunDir) -> bool:
-    """Whether no process of that run is left."""
-    return not [p for p in psutil.process_iter(["cmdline"]) if run.run in " ".join(p.info["cmdline"] or ())]
-
-
-def pids(run: RunDir) -> dict[str, int]:
-    return {target.role: target.pid for target in read_targets(run).targets}
-
-
-def phase_of(run: RunDir) -> str:
-    marks = [mark.name for mark in read_marks(run) if mark.kind == "phase"]
-    return marks[-1] if marks else ""
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not true():  # noqa: ASYNC110 - what is waited for happens in files and processes
-            await asyncio.sleep(0.01)
-
-
-@asynccontextmanager
-async def running(
-    request: Request, data: DataDir
-) -> AsyncIterator[tuple[asyncio.Task[RunRecord], RunDir, asyncio.Event]]:
-    """A run under way, from the moment it would be watched."""
-    cancel, begun = asyncio.Event(), asyncio.get_running_loop().create_future()
-
-    def started(run: RunDir, client: ExporterClient | None) -> None:
-        assert client is None
-        begun.set_result(run)
-
-    task = asyncio.create_task(run_migration(request, data, None, started=started, cancel=cancel))
-    try:
-        done, _ = await asyncio.wait({task, begun}, timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        assert begun in done, task
-        yield task, begun.result(), cancel
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def ended(request: Request, data: DataDir) -> RunRecord:
-    """Run to the end and check what holds for every run."""
-    record = await run_migration(request, data, None)
-    run = data.run(record.run)
-    assert read_record(run) == record
-    assert no_qemu_of(run)
-    assert record.phases[-1].end_ns is not None
-    assert read_marks(run)[-1].name == record.outcome
-    return record
-
-
-def names(record: RunRecord) -> list[str]:
-    return [phase.name for phase in record.phases]
+def data(run_data: DataDir) -> DataDir:
+    return run_data
 
 
 async def test_a_cold_run_over_tcp_completes_and_its_record_says_all(data: DataDir) -> None:

@@ -1,0 +1,36 @@
+"""Where the QEMUs of a run live: both on this host, or each in a network namespace of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from driver.carriage import Carriage
+from driver.namespaces import joined_namespaces
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """One side's place: what its QEMU's command line begins with, and the address where the other side reaches it."""
+
+    prefix: tuple[str, ...] = ()
+    address: str = "127.0.0.1"
+
+
+@contextlib.asynccontextmanager
+async def run_hosts(carriage: Carriage, runtime: Path) -> AsyncIterator[Mapping[str, Host]]:
+    """Make the hosts of a run, by role; what was made for it is gone afterwards.
+
+    Raises:
+        UnsupportedError: they cannot be made here.
+    """
+    if carriage.hosts == "here":
+        yield {"source": Host(), "destination": Host()}
+        return
+    async with joined_namespaces(carriage.link_mbit_s, carriage.link_shaper, runtime) as namespaces:
+        yield {
+            role: Host(prefix=("ip", "netns", "exec", namespace.name), address=namespace.address)
+            for role, namespace in zip(("source", "destination"), namespaces, strict=True)
+        }

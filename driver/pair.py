@@ -1,0 +1,86 @@
+"""The source and the destination of a run: launched together on their hosts, watched together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import psutil
+
+from driver.datadir import RunDir
+from driver.host import run_hosts
+from driver.kit import Kit
+from driver.monitor import Event
+from driver.qemu import Qemu
+from driver.scenario import Scenario
+from driver.stream import Route
+from workload.errors import BrokenError
+
+STOPPED_SECONDS = 5.0
+LOOK_SECONDS = 0.5
+
+
+class Pair:
+    """Two running QEMUs, by role, and the route between them."""
+
+    def __init__(self, qemus: Mapping[str, Qemu], route: Route) -> None:
+        self.qemus = qemus
+        self.route = route
+
+    @property
+    def source(self) -> Qemu:
+        """Where the guest is from."""
+        return self.qemus["source"]
+
+    @property
+    def destination(self) -> Qemu:
+        """Where the guest goes."""
+        return self.qemus["destination"]
+
+    async def runs(self, role: str) -> bool:
+        """Whether the guest runs there, by QEMU's own word."""
+        return bool((await self.qemus[role].execute("query-status"))["running"])
+
+    async def watch_stopped(self) -> None:
+        """Raise once a QEMU has been stopped by a signal for 5 s: its monitor cannot answer.
+
+        Raises:
+            BrokenError: naming it.
+        """
+        since: dict[str, float] = {}
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for role, qemu in self.qemus.items():
+                try:
+                    stopped = psutil.Process(qemu.pid).status() == psutil.STATUS_STOPPED
+                except psutil.NoSuchProcess:
+                    stopped = False
+                if not stopped:
+                    since.pop(role, None)
+                elif time.monotonic() - since.setdefault(role, time.monotonic()) > STOPPED_SECONDS:
+                    raise BrokenError(
+                        f"{role}: QEMU (pid {qemu.pid}) was stopped by a signal (SIGSTOP); it cannot answer"
+                    )
+
+
+@contextlib.asynccontextmanager
+async def launched_pair(
+    kit: Kit, scenario: Scenario, run: RunDir, runtime: Path, events: asyncio.Queue[Event], *, restores: bool
+) -> AsyncIterator[Pair]:
+    """Make the hosts and start both QEMUs; a source that `restores` waits for its saved guest.
+
+    Raises:
+        UnsupportedError: the hosts cannot be made here.
+        BrokenError: a QEMU does not start.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        hosts = await stack.enter_async_context(run_hosts(scenario, runtime))
+        stack.callback(run.remove_state)
+        qemus = {}
+        for role, host in hosts.items():
+            launch = kit.launch(role, run, runtime, prefix=host.prefix, incoming=role == "destination" or restores)
+            qemus[role] = await stack.enter_async_context(Qemu(launch, events))
+        yield Pair(qemus, Route(runtime=runtime, address=hosts["destination"].address, state=run.state))

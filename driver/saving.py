@@ -1,0 +1,58 @@
+"""A guest's way through a file: saved by the source, then loaded by the destination."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from driver.clock import Clock
+from driver.monitor import Commands
+from driver.record import Saved
+from driver.stream import Route, load_address
+from workload.errors import BrokenError
+
+WRITTEN_SECONDS = 30.0
+LOOK_SECONDS = 0.01
+SECOND_NS = 1_000_000_000
+BLOCK_BYTES = 512
+
+
+class Saving:
+    """Loads the guest once it has been saved, and says afterwards what both took."""
+
+    def __init__(self, transport: str, route: Route, destination: Commands, clock: Clock) -> None:
+        self._transport = transport
+        self._route = route
+        self._destination = destination
+        self._clock = clock
+        self._complete_ns: int | None = None
+        self._sizes = (0, 0)
+
+    async def load(self) -> None:
+        """Have the destination load the saved guest, once its file is complete.
+
+        Raises:
+            RefusedError: QEMU does not load it.
+            BrokenError: the file was not completed.
+        """
+        state = self._route.state
+        deadline = time.monotonic() + WRITTEN_SECONDS
+        while not state.exists():
+            if time.monotonic() > deadline:
+                raise BrokenError(f"saved guest: {state} was not written to its end within {WRITTEN_SECONDS:g} s")
+            await asyncio.sleep(LOOK_SECONDS)
+        self._complete_ns = self._clock.stamp()
+        facts = state.stat()
+        self._sizes = (facts.st_size, facts.st_blocks * BLOCK_BYTES)
+        await self._destination.execute("migrate-incoming", {"uri": load_address(self._transport, self._route)})
+
+    def saved(self, migrate_ns: int, resume_ns: int | None) -> Saved | None:
+        """What it cost, from the run's stamps of the migration's start and the guest's return; None if never saved."""
+        if self._complete_ns is None:
+            return None
+        return Saved(
+            save_seconds=(self._complete_ns - migrate_ns) / SECOND_NS,
+            load_seconds=(resume_ns - self._complete_ns) / SECOND_NS if resume_ns else None,
+            file_bytes=self._sizes[0],
+            disk_bytes=self._sizes[1],
+        )
