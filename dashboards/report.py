@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from dashboards.document import write_document
 from dashboards.report_page import page
 from dashboards.report_view import MEASUREMENTS, RunView, labels
-from driver.datadir import DataDir, RunDir, write_atomically
+from driver.datadir import DataDir, RunDir
 from driver.marks import read_marks
 from driver.record import read_record
 from exporter import history
-from workload.errors import BadValueError, BrokenError
+from workload.errors import BadValueError
 
 
 def write(data: DataDir, runs: Sequence[RunDir], output: Path) -> None:
@@ -24,13 +25,7 @@ def write(data: DataDir, runs: Sequence[RunDir], output: Path) -> None:
     """
     if not runs:
         raise BadValueError("report: no run was given; `migrascope runs` lists them")
-    if output.is_dir():
-        raise BadValueError(f"report {output}: is a directory; want the path of a file")
-    content = page(views(data, runs)).encode()
-    try:
-        write_atomically(output.absolute(), content, mode=0o644)
-    except OSError as error:
-        raise BrokenError(f"report {output}: {error.strerror}; choose another with -o") from error
+    write_document(output, page(views(data, runs)))
 
 
 def views(data: DataDir, runs: Sequence[RunDir]) -> list[RunView]:

@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 from plotly.offline import get_plotlyjs
 
-from dashboards.colours import outcome_meaning, palettes, run_colour
+from dashboards.colours import outcome_meaning, palettes
+from dashboards.document import document, swatch
 from dashboards.figures import Figures, figures_of, in_words
 from dashboards.report_figure import Json, run_figure
 from dashboards.report_lines import iterations, statuses
@@ -31,13 +32,7 @@ from dashboards.units import rate, size
 from driver.record import RunRecord
 from workload.settings import Workload
 
-STYLE, SCRIPT = Path(__file__).with_name("report.css"), Path(__file__).with_name("report.js")
-
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:;"
-    " form-action 'none'; base-uri 'none'"
-)
-"""Content security policy: whatever stands in the page, nothing is ever fetched."""
+SCRIPT = Path(__file__).with_name("report.js")
 
 GUEST_NOTE = (
     "Guest: the time that one vCPU needs to rewrite one GiB, by the guest's own clock: each of"
@@ -54,7 +49,7 @@ def page(views: Sequence[RunView]) -> str:
     figures = [run_figure(view) for view in views]
     told = [figures_of(view.record, view.summary) for view in views]
     several = len(views) > 1
-    swatches = [_swatch(place) if several else "" for place in range(len(views))]
+    swatches = [swatch(place) if several else "" for place in range(len(views))]
     title = "Live migration report"
     if not several:
         title = f"Live migration: {views[0].label}"
@@ -77,7 +72,7 @@ def page(views: Sequence[RunView]) -> str:
     parts += ["<h2>Conditions</h2>", _differing(several),
               conditions_table([view.record for view in views], [view.label for view in views], swatches),
               _footer(figures)]  # fmt: skip
-    return _document(title, "\n".join(parts))
+    return document(title, "\n".join(parts), tail=_scripts())
 
 
 def what_was_run(records: Sequence[RunRecord]) -> str:
@@ -112,16 +107,16 @@ def _work(record: RunRecord) -> str:
 
 def _answers(views: Sequence[RunView], told: Sequence[Figures], swatches: Sequence[str]) -> str:
     items = "".join(
-        f'<li class="{outcome_meaning(figures.outcome)}">{swatch}<strong>{escape(view.label)}</strong> '
+        f'<li class="{outcome_meaning(figures.outcome)}">{mark}<strong>{escape(view.label)}</strong> '
         f"{escape(in_words(figures))}</li>"
-        for view, figures, swatch in zip(views, told, swatches, strict=True)
+        for view, figures, mark in zip(views, told, swatches, strict=True)
     )
     return f'<ul class="answers">{items}</ul>'
 
 
 def _run_section(place: int, view: RunView, figure: Json, figures: Figures, several: bool) -> str:
-    swatch = _swatch(place) if several else ""
-    heading = f"<h2>{swatch}{escape(view.label)}</h2>" if several else "<h2>What happened</h2>"
+    mark = swatch(place) if several else ""
+    heading = f"<h2>{mark}{escape(view.label)}</h2>" if several else "<h2>What happened</h2>"
     under = f"<p>{outcome_html(figures.outcome)} <span class=quiet>run {escape(view.record.run)}</span></p>"
     if figure["data"]:
         drawing = _figure_place(f"run-{place}", figure)
@@ -151,10 +146,6 @@ def inline_json(data: Any) -> str:
     return orjson.dumps(data).decode().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _swatch(place: int) -> str:
-    return f'<span class="swatch" style="--run:var(--{run_colour(place)})"></span>'
-
-
 def _differing(several: bool) -> str:
     return "<p class=quiet>Rows in which the runs differ are bold and marked ≠.</p>" if several else ""
 
@@ -175,17 +166,9 @@ def _footer(figures: Sequence[Json]) -> str:
     return f"<footer>{''.join(f'<p>{escape(line)}</p>' for line in said)}</footer>"
 
 
-def _document(title: str, body: str) -> str:
-    both = palettes()
-    light, dark = ("".join(f"--{name}:{value};" for name, value in both[mode].items()) for mode in ("light", "dark"))
+def _scripts() -> str:
+    """Plotly, our own script and the colours that it draws with."""
     return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<link rel="icon" href="data:,">\n'
-        f"<title>{escape(title)}</title>\n<style>:root{{{light}}}\n"
-        f"@media (prefers-color-scheme: dark){{:root{{{dark}}}}}\n{STYLE.read_text()}</style>\n"
-        f"</head><body><main>\n{body}\n</main>\n"
-        f'<script type="application/json" id="palettes">{inline_json(both)}</script>\n'
-        f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT.read_text()}</script>\n</body></html>\n"
+        f'<script type="application/json" id="palettes">{inline_json(palettes())}</script>\n'
+        f"<script>{get_plotlyjs()}</script>\n<script>{SCRIPT.read_text()}</script>\n"
     )

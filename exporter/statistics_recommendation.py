@@ -3,7 +3,8 @@
 1. Ways that completed as often as the best one, as far as can be told, are candidates.
 2. Of these the one wins that costs its guest the fewest seconds of work (`lost_seconds`; total time where that is not
    known).
-3. Where plain pre-copy cannot be told from the winner, it is taken: it needs nothing set and risks nothing.
+3. Where plain pre-copy is a candidate and cannot be told from the winner, or costs its guest less than a tenth of a
+   second more, it is taken: it needs nothing set and risks nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from exporter.statistics_groups import Grouping, Value
 SHARE_APART = 0.05
 """A way that completed less often than the best by more than this is no candidate, even where that may be chance."""
 
+NEGLIGIBLE_SECONDS = 0.1
+"""Less work of the guest than this (or time, where that decides) is no reason to set a strategy for."""
+
 SURE_SHARE = 0.5
 """A winner whose rate of completion might be below this is not called clear."""
 
@@ -38,7 +42,7 @@ class Recommendation:
 
     `decided_by` is the metric that the candidates were ranked by. `beaten` are candidates that are worse in it, `tied`
     those that cannot be told from the winner, `unreliable` the ways that completed less often. `exceptions` are the
-    metrics in which another candidate is better than the winner.
+    contests in which another candidate is better than the winner.
     """
 
     condition: Mapping[str, Value]
@@ -96,10 +100,16 @@ def recommend(
             condition=condition, way=None, strength=LEANING, decided_by=metric, unreliable=tuple(groups)
         )
     cheapest = min(candidates, key=lambda one: one.figures[metric].median)
-    level = [
-        one for one in candidates if one is cheapest or _verdict(found, condition, metric, cheapest, one) != BETTER
-    ]
-    winner = next((one for one in level if one.group.plain), cheapest)
+    least = cheapest.figures[metric].median
+    winner = next(
+        (
+            one for one in candidates
+            if one.group.plain
+            and (_verdict(found, condition, metric, cheapest, one) != BETTER
+                 or one.figures[metric].median <= least + NEGLIGIBLE_SECONDS)
+        ),
+        cheapest,
+    )  # fmt: skip
     others = [one for one in candidates if one is not winner]
     tied = tuple(
         one.group.way for one in others if _verdict(found, condition, metric, winner, one) == CANNOT_TELL
@@ -114,7 +124,7 @@ def recommend(
         beaten=_met(found, condition, [metric], winner, others, BETTER),
         tied=tied,
         unreliable=tuple(one for one in groups if one not in candidates),
-        exceptions=_met(found, condition, [name for name in METRICS if name != metric], winner, others, WORSE),
+        exceptions=_met(found, condition, list(METRICS), winner, others, WORSE),
     )
 
 

@@ -25,11 +25,12 @@ from driver.datadir import CampaignDir, DataDir
 from driver.lock import campaign_lives
 from driver.pace import measure_pace
 from driver.record import OUTCOMES, read_record
+from exporter import history
 from migrascope.command import Command
 from migrascope.options import Parser, add_common_options, data_dir, note, words_of
 from migrascope.output import print_json, print_table, view_console
 from migrascope.running import interruptible
-from workload.errors import MigrascopeError, UnsupportedError
+from workload.errors import BadValueError, MigrascopeError, UnsupportedError
 
 
 def run_words(job: Job) -> list[str]:
@@ -96,6 +97,26 @@ def _status(arguments: argparse.Namespace) -> int:
         print_table(campaigns_table(states))
     else:
         note(f"no campaigns in {data.campaigns}; `migrascope campaign run FILE` makes one")
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    # scipy would cost every other command a second
+    from dashboards import campaign_report  # noqa: PLC0415
+
+    if arguments.output is None and not arguments.json:
+        raise BadValueError("campaign report: want -o FILE, or --json, or both")
+    data = data_dir(arguments)
+    place = _found(data, arguments.campaign)
+    plan = read_campaign(place.plan)
+    report = campaign_report.campaign_report(
+        read_state(place), history.runs(data), alive=campaign_lives(place), order=plan.order, labels=plan.labels
+    )
+    if arguments.output is not None:
+        campaign_report.write(report, arguments.output)
+        note(f"report: {arguments.output}")
+    if arguments.json:
+        print_json(campaign_report.report_json(report))
     return 0
 
 
@@ -192,6 +213,10 @@ def _options(parser: argparse.ArgumentParser) -> None:
     status = verb("status", "Show how a campaign stands, or list all.")
     status.add_argument("campaign", nargs="?", metavar="CAMPAIGN", help="an id, the beginning of one, latest, or FILE")
     status.set_defaults(verb=_status)
+    report = verb("report", "Report on a campaign: rates, figures, A/B verdicts and what to take.")
+    report.add_argument("campaign", metavar="CAMPAIGN", help="an id, the beginning of one, latest, or FILE")
+    report.add_argument("-o", "--output", type=Path, metavar="FILE", help="the HTML file to write")
+    report.set_defaults(verb=_report)
 
 
 COMMANDS = (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
 from driver.datadir import DataDir
 from driver.lock import VARIABLE
@@ -93,6 +94,15 @@ def influxdb_binary(cache: Path) -> Path:
 def chromium_binary(cache: Path) -> Path:
     """Chromium's headless shell; as root it wants --no-sandbox."""
     return _cached(cache, "chromium")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium_binary: Path) -> Iterator[Browser]:
+    """A running Chromium; of each module its own, since Playwright's loop must not meet that of asynchronous tests."""
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=str(chromium_binary), args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page
 
 from dashboards import report
 from driver.datadir import DataDir
@@ -33,14 +32,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_record(empty, replace(record_of("r3", SCENARIO, outcome="unsupported"), reason="<b>no</b> userfaultfd"))
     report.write(data, [empty], place / "none.html")
     return place
-
-
-@pytest.fixture(scope="module")
-def browser(chromium_binary: Path) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=str(chromium_binary), args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 def opened(browser: Browser, path: Path, said: list[str], *, width: int = 1280, scheme: Any = "light") -> Page:

@@ -198,6 +198,15 @@ def test_plain_pre_copy_is_taken_where_it_cannot_be_told_from_the_cheapest() -> 
     assert (found.way, found.strength, found.tied) == ("pre-copy", LEANING, ("post-copy-3",))
 
 
+def test_plain_pre_copy_is_taken_where_another_way_would_save_next_to_nothing() -> None:
+    post_copy = [a_row(50 + n, "post-copy", total=0.10 + n / 1e3, slowdown=1.1) for n in range(6)]
+    found = advice([a_row(n, total=0.10 + n / 1e3, slowdown=1.6) for n in range(6)], post_copy)
+    assert (found.way, found.strength, found.tied) == ("pre-copy", CLEAR, ())
+    assert "lost_seconds" in [contest.metric for contest in found.exceptions]
+    dearer = advice([a_row(n, total=2.0 + n / 1e3, slowdown=1.6) for n in range(6)], post_copy)
+    assert dearer.way == "post-copy-3"
+
+
 def test_a_single_run_recommends_nothing_for_sure_and_no_completed_run_nothing_at_all() -> None:
     assert advice(rows("post-copy", [1.0])).strength == LEANING
     found = advice(failed("none", 9))
