@@ -16,7 +16,7 @@ CHAPTERS = {
     "The verdict": ("verdict",),
     "Campaigns": ("campaign",),
     "The host": ("host",),
-    "The exporter itself": ("exporter",),
+    "The exporter itself": ("process", "exporter"),
 }
 """The page's chapters with the measurements whose metrics stand there."""
 
@@ -33,7 +33,19 @@ whose `vm` is a slot (`vm0`, `vm1`, ...), so that the number of series stays bou
     migrascope_migration_remaining_bytes * on (instance, vm) group_left (run) migrascope_run_info
 
 A state set has one series a state, in a label of its own name; the one that holds is 1. When a run ends, its states and
-verdicts (marked with *) go at once; its counters and last figures stay for 30 s and then go too.
+verdicts (marked with *) go at once; its counters and last figures stay for twice the longest gap between the last
+scrapes of any one scraper (10 to 120 s, 30 while nobody has come twice), and then go too. Counters of a run begin at 0
+before it does, or increase() would miss what comes first.
+
+A number of query-migrate that this page does not know shows in `migrascope_migration_unmapped` by its place, is
+recorded and mirrored like any other, and counted; one that cannot be (wrong type, negative, not finite, 2^63 or more)
+is dropped and counted.
+
+Who may read them: `--listen` names another address than 127.0.0.1, `--web.config.file` a file in the form of
+Prometheus' [exporter-toolkit](https://github.com/prometheus/exporter-toolkit) (its docs/web-configuration.md) with TLS
+(`tls_server_config`: cert_file, key_file, client_auth_type, client_ca_file, min_version, max_version) and passwords
+(`basic_auth_users`, bcrypt). It is read again when it or a certificate changes. A client that is idle, slow or in the
+middle of its handshake holds up nobody: each has a thread of its own, for 30 s at most.
 """
 
 MIRROR = """## The same samples in InfluxDB

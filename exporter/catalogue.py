@@ -8,14 +8,14 @@ from exporter.metrics.guest import guest_metrics
 from exporter.metrics.host import host_metrics
 from exporter.metrics.migration import migration_metrics
 from exporter.metrics.mirror import mirror_metrics
-from exporter.metrics.own import own_metrics
+from exporter.metrics.own import own_metrics, process_metrics
 from exporter.metrics.qemu import qemu_metrics
 from exporter.metrics.run import run_metrics
 from exporter.metrics.verdict import verdict_metrics
 
 CATALOGUE: tuple[Metric, ...] = (
     *run_metrics(), *guest_metrics(), *qemu_metrics(), *migration_metrics(), *verdict_metrics(), *campaign_metrics(),
-    *host_metrics(), *own_metrics(), *mirror_metrics(),
+    *host_metrics(), *process_metrics(), *own_metrics(), *mirror_metrics(),
 )  # fmt: skip
 
 BY_NAME: dict[str, Metric] = {metric.name: metric for metric in CATALOGUE}

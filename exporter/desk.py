@@ -52,13 +52,13 @@ class Desk:
     """Answers drivers and viewers; holds the runs that are attached or observed, and those that are being stored."""
 
     def __init__(
-        self, data: DataDir, sinks: Sequence[Sink], mirrors: Mirrors, metrics: SelfMetrics, series_seconds: float
+        self, data: DataDir, sinks: Sequence[Sink], mirrors: Mirrors, metrics: SelfMetrics, linger: Callable[[], float]
     ) -> None:
         self._data = data
         self._sinks = sinks
         self._mirrors = mirrors
         self._metrics = metrics
-        self._slots = Slots(series_seconds)
+        self._slots = Slots(linger)
         self._runs: dict[str, AttachedRun] = {}
         self._observed: dict[str, WatchedRun] = {}
         self._attaching: set[str] = set()
@@ -238,9 +238,13 @@ class Desk:
         """Compact a run in a thread of its own; returns the reason where that failed."""
         try:
             await asyncio.to_thread(history.store_run, self._data, attached.run)
+            summary = await asyncio.to_thread(history.summary, attached.run)
         except (MigrascopeError, OSError) as error:
             log.warning("run %s: could not be stored: %s", attached.run.run, error)
             return str(error)
+        if summary is not None:
+            for sink in self._sinks:
+                sink.conclude(attached.run.run, asdict(summary))
         return None
 
     def _remember(self, attached: WatchedRun, storing: asyncio.Task[str | None]) -> None:

@@ -10,7 +10,7 @@ PREFIX = "migrascope_"
 RUN_LABELS = ("vm", "scenario", "campaign")
 """Labels of every series of a run; `run` itself stands only in migrascope_run_info, joined on `vm`."""
 
-OWN = frozenset({"exporter", "host", "campaign"})
+OWN = frozenset({"exporter", "process", "host", "campaign"})
 """Measurements that are of no run: their metrics carry no run's labels."""
 
 UNITS = ("seconds_per_gib", "bytes_per_second", "pages_per_second", "seconds", "bytes", "ratio", "pages")
@@ -26,7 +26,8 @@ class Metric:
     (`vcpu{vcpu}_blocktime_seconds`) stands for all fields of that form, the brace's word being the label's value; `*`
     stands for every number that no other metric of its measurement takes, named by the label `field`. The measurements
     `run` and `summary` are a run's record and its figures, `exporter` the figures of
-    `exporter.selfmetrics.SelfMetrics`, `host` and `campaign` what is read at a scrape. `only` and `omit` select samples
+    `exporter.selfmetrics.SelfMetrics`, `process`, `host` and
+    `campaign` what is read at a scrape. `only` and `omit` select samples
     by one tag. A counter with `tally` sums the fields, any other shows the source's own figure; `zero` lists the label
     values of the series that a run starts with at 0 (of label `vcpu` alone: every vCPU), since a counter that is born
     at 1 is missed by increase(). The field `over` of a histogram holds the mean of its observations. `passing` series

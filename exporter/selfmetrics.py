@@ -69,10 +69,6 @@ class SelfMetrics:
     """The exporter's own figures; the comment on each gives its labels."""
 
     info: Figures = field(default_factory=Figures)  # version
-    own_cpu_seconds: Figures = field(default_factory=Figures)
-    own_resident: Figures = field(default_factory=Figures)
-    own_files: Figures = field(default_factory=Figures)
-    own_start: Figures = field(default_factory=Figures)
     attached_runs: Figures = field(default_factory=_zero)
     runs: Figures = field(default_factory=_zero)
     runs_failed: Figures = field(default_factory=_zero)

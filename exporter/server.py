@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -30,14 +30,20 @@ from exporter.mirror.service import Mirrors
 from exporter.observed_vms import ObservedVms
 from exporter.rates import wake_exactly
 from exporter.selfmetrics import SelfMetrics
-from exporter.sinks.http import ADDRESS, MetricsServer
-from exporter.sinks.prometheus import LINGER_SECONDS, PrometheusSink
+from exporter.sinks.campaigns import CampaignReader
+from exporter.sinks.host import HostReader, ProcessReader
+from exporter.sinks.http import Listener, MetricsServer
+from exporter.sinks.prometheus import PrometheusSink
+from exporter.sinks.reader import Reader
+from exporter.sinks.scrapes import MOST_SECONDS, Scrapes
 from exporter.vms import VmQemu
 from workload.errors import MigrascopeError
 
 DEFAULT_PORT = 9742
 FIRST_RUN_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+LINGER_SHARE = 4.0
+"""Series of an exporter that ends by itself linger at most so many times its own lingering: 120 s where that is 30."""
 GARBAGE_THRESHOLDS = (20_000, 20, 20)
 """Samples make many objects and no cycles: Python's usual 700 looks for some 50 times a second."""
 
@@ -56,7 +62,7 @@ class Observing:
 def serve(
     data: DataDir,
     *,
-    port: int,
+    listener: Listener,
     linger_seconds: float | None,
     mirroring: Mirroring,
     observing: Observing | None = None,
@@ -69,14 +75,14 @@ def serve(
     since. Port 0 takes any free one. `observing` are the VMs of others that it watches besides.
 
     Raises:
-        MigrascopeError: another exporter serves this data directory, the port is taken, a mirror cannot be used, or the
-            attach file is wrong.
+        MigrascopeError: another exporter serves this data directory, the address is taken, a mirror cannot be used, or
+            the attach file is wrong.
     """
     logging.basicConfig(format="exporter: %(levelname)s: %(message)s", stream=sys.stderr)
     logging.getLogger("exporter").setLevel(logging.INFO)
     wake_exactly()
     with _only_one(data):
-        return asyncio.run(_serve(data, port, linger_seconds, mirroring, observing))
+        return asyncio.run(_serve(data, listener, linger_seconds, mirroring, observing))
 
 
 def main() -> int:
@@ -88,39 +94,46 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         data = DataDir.open(arguments.data_dir)
-        return serve(data, port=arguments.port, linger_seconds=arguments.linger, mirroring=Mirroring())
+        return serve(
+            data, listener=Listener(port=arguments.port), linger_seconds=arguments.linger, mirroring=Mirroring()
+        )
     except MigrascopeError as error:
         print(f"exporter: {error}", file=sys.stderr)
         return 1
 
 
 async def _serve(
-    data: DataDir, port: int, linger_seconds: float | None, mirroring: Mirroring, observing: Observing | None
+    data: DataDir, listener: Listener, linger_seconds: float | None, mirroring: Mirroring, observing: Observing | None
 ) -> int:
     own = SelfMetrics()
     mirrors = Mirrors(data, mirroring, own)
     own.info.set(metadata.version("migrascope"), value=1.0)
-    series_seconds = LINGER_SECONDS if linger_seconds is None else min(LINGER_SECONDS, linger_seconds)
-    prometheus = PrometheusSink(own, series_seconds)
+    most_seconds = MOST_SECONDS if linger_seconds is None else min(MOST_SECONDS, LINGER_SHARE * linger_seconds)
+    scrapes = Scrapes(most_seconds)
+    readers: list[Reader] = [HostReader(data.path), CampaignReader(data), ProcessReader()]
+    prometheus = PrometheusSink(own, scrapes.linger_seconds, readers)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(prometheus)
     try:
-        metrics = MetricsServer(registry, port)
+        metrics = MetricsServer(registry, listener, scrapes, own)
     except OSError as error:
-        raise MigrascopeError(f"port {port} on {ADDRESS}: {error.strerror}; choose another with --port") from error
+        raise MigrascopeError(
+            f"port {listener.port} on {listener.address}: {error.strerror or error}; choose another with --port"
+        ) from error
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        desk = Desk(data, [prometheus], mirrors, own, series_seconds)
+        desk = Desk(data, [prometheus], mirrors, own, scrapes.linger_seconds)
         mirrors.start()
         around = Surroundings(
             data=data, sinks=[prometheus], resting=prometheus.resting, desk=desk, metrics=own,
             sampling=observing.sampling if observing else Sampling(),
         )  # fmt: skip
         vms = ObservedVms(observing.qemus, observing.file, around) if observing else None
-        async with _announced(data, desk, metrics.port):
-            print(f"http://{ADDRESS}:{metrics.port}/metrics", flush=True)
+        listener = replace(listener, port=metrics.port)
+        async with _announced(data, desk, listener):
+            print(listener.url, flush=True)
             tidying = asyncio.create_task(desk.tidy())
             releasing = asyncio.create_task(desk.release_abandoned())
             # what lives until the end need not be looked at by each collection in the sampling loop
@@ -176,7 +189,7 @@ def _only_one(data: DataDir) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _announced(data: DataDir, desk: Desk, port: int) -> AsyncIterator[None]:
+async def _announced(data: DataDir, desk: Desk, listener: Listener) -> AsyncIterator[None]:
     """Open the watch socket and say where it and /metrics are; a clean end takes all of that back."""
     _remove_predecessor(data)
     directory = runtime_dir()
@@ -185,10 +198,10 @@ async def _announced(data: DataDir, desk: Desk, port: int) -> AsyncIterator[None
         server = await asyncio.start_unix_server(desk.serve, path, limit=LINE_LIMIT)
         host = socket.gethostname()
         info = ExporterInfo(
-            pid=os.getpid(), boot_id=BOOT_ID.read_text().strip(), socket=str(path), host=host, port=port
+            pid=os.getpid(), boot_id=BOOT_ID.read_text().strip(), socket=str(path), host=host, port=listener.port
         )
-        labels = {"job": "migrascope", "host": host}
-        write_json(data.file_sd, [{"targets": [f"{ADDRESS}:{port}"], "labels": labels}])
+        labels = {"job": "migrascope", "host": host} | ({"__scheme__": "https"} if listener.secure else {})
+        write_json(data.file_sd, [{"targets": [listener.target], "labels": labels}])
         write_json(data.exporter, asdict(info))
         try:
             yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from driver.record import RunRecord
@@ -13,7 +13,7 @@ from exporter.sample import Sample
 class Sink(Protocol):
     """A place that samples go to once the journal has acknowledged them.
 
-    All three are called on the sampling loop's thread and return at once: a sink that talks to the outside world does
+    All are called on the sampling loop's thread and return at once: a sink that talks to the outside world does
     so in a thread of its own and never raises for what goes wrong there, but counts it.
     """
 
@@ -25,3 +25,6 @@ class Sink(Protocol):
 
     def detach(self, run: str) -> None:
         """A run's last sample has been taken."""
+
+    def conclude(self, run: str, figures: Mapping[str, object]) -> None:
+        """A run has been stored: the figures of its summary."""

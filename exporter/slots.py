@@ -10,7 +10,7 @@ from collections.abc import Callable
 class Slots:
     """Gives each run the lowest free slot; a slot is free again once its run's series have lingered out."""
 
-    def __init__(self, linger_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, linger_seconds: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:
         self._linger_seconds = linger_seconds
         self._clock = clock
         self._taken: dict[str, float | None] = {}
@@ -26,4 +26,4 @@ class Slots:
     def release(self, name: str) -> None:
         """End a run's use of its slot; its series linger on, and it stays taken as long."""
         if name in self._taken:
-            self._taken[name] = self._clock() + self._linger_seconds
+            self._taken[name] = self._clock() + self._linger_seconds()

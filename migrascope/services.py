@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 from pathlib import Path
 
 from driver.watch import Mirroring, Sampling
 from exporter import server
+from exporter.sinks.http import ADDRESS, Listener
+from exporter.sinks.web_config import Gate
 from exporter.vms import checked, parse_words
 from migrascope.command import Command
 from migrascope.options import add_common_options, add_value_options, data_dir, mirroring_from, note, option_name
@@ -19,8 +22,15 @@ LAST_PORT = 65535
 def _exporter_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser, json=False)
     parser.add_argument(
-        "--port", type=int, default=server.DEFAULT_PORT, metavar="N", help="port of /metrics on 127.0.0.1; 0 = any free"
+        "--port", type=int, default=server.DEFAULT_PORT, metavar="N", help="port of /metrics; 0 = any free"
     )
+    parser.add_argument(
+        "--listen", default=ADDRESS, metavar="ADDRESS", help=f"IP address of /metrics (default {ADDRESS})"
+    )
+    parser.add_argument(
+        "--web.config.file", dest="web_config", type=Path, metavar="FILE",
+        help="TLS and basic auth of /metrics, in the form of Prometheus' exporter-toolkit",
+    )  # fmt: skip
     add_value_options(parser, Mirroring)
     group = parser.add_argument_group("VMs that something else runs")
     group.add_argument(
@@ -41,13 +51,22 @@ def _exporter_options(parser: argparse.ArgumentParser) -> None:
 def _exporter(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.port <= LAST_PORT:
         raise BadValueError(f"exporter: --port {arguments.port}: want 0 (any free one) to {LAST_PORT}")
+    try:
+        ipaddress.ip_address(arguments.listen)
+    except ValueError as error:
+        raise BadValueError(f"exporter: --listen {arguments.listen}: want an IP address, such as 0.0.0.0") from error
+    listener = Listener(
+        address=arguments.listen, port=arguments.port, gate=Gate(arguments.web_config) if arguments.web_config else None
+    )
+    if listener.gate is None and not ipaddress.ip_address(arguments.listen).is_loopback:
+        note(f"exporter: whoever reaches {arguments.listen} can read /metrics; --web.config.file asks for passwords")
     observing = server.Observing(
         qemus=checked(map(parse_words, arguments.attach)),
         file=arguments.attach_file,
         sampling=Sampling(rest_hz=arguments.rest_hz, active_hz=arguments.active_hz),
     )
     return server.serve(
-        data_dir(arguments), port=arguments.port, linger_seconds=None,
+        data_dir(arguments), listener=listener, linger_seconds=None,
         mirroring=mirroring_from(Mirroring, arguments), observing=observing,
     )  # fmt: skip
 

@@ -36,7 +36,7 @@ def write_blocks(promtool: Path, folder: Path, recordings: Sequence[Recording], 
     """Make `folder` a Prometheus' data: all recordings side by side from `start` on, and the exporter's own figures."""
     lines: dict[str, list[str]] = defaultdict(list)
     own = SelfMetrics()
-    sink = PrometheusSink(own, linger_seconds=60.0, clock=lambda: now)
+    sink = PrometheusSink(own, linger=lambda: 60.0, clock=lambda: now)
     now = start
     left = {each.header.run: _moved(each, start) for each in recordings}
     for each in recordings:

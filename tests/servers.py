@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,15 +75,17 @@ def running_prometheus(
     scrape_interval_seconds: float = 0.1,
     job: str = "migrascope",
     remote_write_receiver: bool = False,
+    access: Mapping[str, Any] | None = None,
 ) -> Iterator[Server]:
     """Start Prometheus that scrapes `targets` (host:port) and those of the service discovery file `file_sd`.
 
-    Rules are evaluated once a second. Data, configuration and log go below `folder`, which is made.
+    `access` holds further keys of the scrape configuration, such as `scheme`, `tls_config` and `basic_auth`. Rules are
+    evaluated once a second. Data, configuration and log go below `folder`, which is made.
     """
     folder.mkdir(parents=True, exist_ok=True)
     port = unused_port()
     # JSON is YAML, and needs no YAML library to be quoted rightly
-    scrape: dict[str, Any] = {"job_name": job, "static_configs": [{"targets": list(targets)}]}
+    scrape: dict[str, Any] = {"job_name": job, "static_configs": [{"targets": list(targets)}]} | dict(access or {})
     if file_sd is not None:
         scrape["file_sd_configs"] = [{"files": [str(file_sd)], "refresh_interval": "1s"}]
     interval = f"{round(scrape_interval_seconds * 1000)}ms"

@@ -229,7 +229,7 @@ def test_without_a_probe_neither_has_such_a_table() -> None:
 
 def test_the_histogram_adds_up_what_the_lines_say() -> None:
     run = recording("10.0-m-nonconverge-ws16-bw32-dl100")
-    sink = PrometheusSink(SelfMetrics(), linger_seconds=30.0)
+    sink = PrometheusSink(SelfMetrics(), linger=lambda: 30.0)
     registry = CollectorRegistry()
     registry.register(sink)
     sink.attach(run.header, run.record)

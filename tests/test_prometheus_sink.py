@@ -8,6 +8,7 @@ import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from driver.progress import Progress
 from driver.scenario import Scenario
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
-from exporter.sinks.http import MetricsServer
+from exporter.sinks.http import Listener, MetricsServer
 from exporter.sinks.prometheus import PrometheusSink
+from exporter.sinks.scrapes import Scrapes
 from exporter.slots import Slots
 from tests.golden import Golden
 from tests.replay import MIB, Recording, recording
@@ -34,7 +37,7 @@ class Stage:
     def __init__(self) -> None:
         self.now = 1000.0
         self.own = SelfMetrics()
-        self.sink = PrometheusSink(self.own, linger_seconds=30.0, clock=lambda: self.now)
+        self.sink = PrometheusSink(self.own, linger=lambda: 30.0, clock=lambda: self.now)
         self.registry = CollectorRegistry()
         self.registry.register(self.sink)
 
@@ -171,9 +174,91 @@ def test_a_part_that_fails_is_left_out_and_counted_and_the_scrape_goes_on(
     assert stage.values("migrascope_scrape_errors_total", part="exporter") == [2.0]
 
 
+def test_two_runs_of_one_scenario_at_once_never_make_a_series_twice(stage: Stage) -> None:
+    for number in range(3):
+        run = recording(CAPTURE, vm=f"vm{number}", outcome="not_converged")
+        header = replace(run.header, run=f"run-{number}")
+        stage.sink.attach(header, run.record)
+        for batch in run.batches(1.0):
+            stage.sink.take(header.run, batch)
+        assert stage.values("migrascope_run_info", run=f"run-{number}") == [1.0]  # series() fails on a double one
+    stage.sink.detach("run-1")
+    assert len(stage.values("migrascope_guest_ticks_total")) == 3
+    assert len(stage.values("migrascope_verdict_not_converging")) == 2
+
+
+def test_a_stored_run_shows_its_figures_while_it_lingers(stage: Stage) -> None:
+    stage.play(recording(CAPTURE, outcome="completed"), to_its_end=True)
+    figures = {"blackout_seconds": 0.012, "settle_seconds_per_gib_mean": 0.3, "migrate_seconds_per_gib_mean": None,
+               "cpu_seconds": {"source": {"process": 4.0}}, "why": {}}  # fmt: skip
+    stage.sink.conclude(f"run-{CAPTURE}", figures)
+    stage.sink.conclude("a run that has gone", figures)
+    assert stage.values("migrascope_run_blackout_seconds") == [0.012]
+    assert stage.values("migrascope_run_mean_seconds_per_gib", phase="settle") == [0.3]
+    assert stage.values("migrascope_run_mean_seconds_per_gib", phase="migrate") == []
+    assert stage.values("migrascope_run_cpu_seconds", role="source", kind="process") == [4.0]
+    outcome = "migrascope_run_outcome"
+    assert stage.values(outcome, **{outcome: "completed"}) == [1.0]
+    assert stage.values("migrascope_run_baseline_seconds_per_gib") == []
+    stage.now += 31.0
+    assert stage.values("migrascope_run_blackout_seconds") == []
+
+
+def test_the_settled_guest_s_pace_and_the_length_of_phases_are_told(stage: Stage) -> None:
+    run = recording(CAPTURE)
+    stage.sink.attach(run.header, run.record)
+    start = 10**18
+
+    def mark(name: str, seconds: float) -> Sample:
+        return Sample(
+            "event", start + round(seconds * 1e9), {"count": 1.0}, {"role": "driver", "name": f"phase.{name}"}
+        )
+
+    def line(seconds: float, taken: float) -> Sample:
+        fields = {"bytes": float(1 << 30), "seconds": taken, "sequence": 1.0}
+        return Sample("guest_xor", start + round(seconds * 1e9), fields, {"vcpu": "0"})
+
+    stage.sink.take(run.header.run, [mark("boot", 0), line(1, 9.0), mark("settle", 2), line(3, 0.5), line(4, 0.7)])
+    stage.sink.take(run.header.run, [mark("migrate", 5), line(6, 5.0)])
+    assert stage.values("migrascope_run_baseline_seconds_per_gib", vcpu="0") == [pytest.approx(0.6)]
+    assert stage.values("migrascope_run_phase_seconds", phase="settle") == [pytest.approx(3.0)]
+    assert stage.values("migrascope_run_phase_start_timestamp_seconds", phase="migrate") == [pytest.approx(1e9 + 5)]
+
+
+def test_what_qemu_10_1_tells_of_post_copy_s_faults_is_a_histogram_and_a_latency_a_vcpu(stage: Stage) -> None:
+    run = recording(CAPTURE)
+    stage.sink.attach(run.header, run.record)
+    reply = {"status": "postcopy-active", "postcopy-blocktime": 12, "postcopy-vcpu-blocktime": [10, 12],
+             "postcopy-latency": 250_000, "postcopy-latency-dist": [0, 0, 0, 0, 0, 0, 0, 3, 5, 2] + [0] * 14,
+             "postcopy-vcpu-latency": [200_000, 300_000], "postcopy-non-vcpu-latency": 0,
+             "ram": {"new-thing": 7}}  # fmt: skip
+    progress = Progress.parse(reply)
+    assert progress.unmapped == ("ram_new_thing",)
+    stage.sink.take(run.header.run, [Sample("migration", 1, dict(progress.fields), {"role": "destination"})])
+    histogram = "migrascope_migration_postcopy_fault_latency_seconds"
+    assert stage.values(f"{histogram}_count", role="destination") == [10.0]
+    assert stage.values(f"{histogram}_sum", role="destination") == [pytest.approx(10 * 250e-6)]
+    assert stage.values(f"{histogram}_bucket", role="destination", le="0.000256") == [3.0]
+    assert stage.values(f"{histogram}_bucket", role="destination", le="0.000512") == [8.0]
+    latencies = [stage.values("migrascope_migration_postcopy_vcpu_latency_seconds", vcpu=vcpu) for vcpu in ("0", "1")]
+    assert latencies == [[pytest.approx(200e-6)], [pytest.approx(300e-6)]]
+    assert stage.values("migrascope_migration_unmapped", field="ram_new_thing") == [7.0]
+    stage.sink.take(run.header.run, [Sample("migration", 2, {"status": "completed"}, {"role": "destination"})])
+    assert stage.values("migrascope_migration_unmapped", field="ram_new_thing") == []
+
+
+def test_a_qemu_that_invents_a_hundred_numbers_makes_no_more_than_thirty_two_series(stage: Stage) -> None:
+    run = recording(CAPTURE)
+    stage.sink.attach(run.header, run.record)
+    for number in range(100):
+        fields = {f"ram_invented_{number}": 1.0} | {f"ram_new_{other}": 1.0 for other in range(100)}
+        stage.sink.take(run.header.run, [Sample("migration", number + 1, fields, {"role": "source"})])
+    assert 0 < len(stage.values("migrascope_migration_unmapped")) <= 32
+
+
 def test_slots_are_bounded_names_that_are_given_out_anew_once_their_run_has_lingered_out() -> None:
     now = 0.0
-    slots = Slots(30.0, lambda: now)
+    slots = Slots(lambda: 30.0, lambda: now)
     assert [slots.take(), slots.take()] == ["vm0", "vm1"]
     slots.release("vm0")
     assert slots.take() == "vm2"
@@ -183,7 +268,7 @@ def test_slots_are_bounded_names_that_are_given_out_anew_once_their_run_has_ling
 
 @pytest.fixture
 def served(stage: Stage) -> Iterator[MetricsServer]:
-    server = MetricsServer(stage.registry, 0)
+    server = MetricsServer(stage.registry, Listener(), Scrapes(), stage.own)
     yield server
     server.close()
 
@@ -206,4 +291,4 @@ def test_metrics_are_served_on_loopback_and_a_client_that_says_nothing_blocks_no
 
 def test_a_port_that_is_taken_is_an_error_that_passes_to_the_caller(served: MetricsServer, stage: Stage) -> None:
     with pytest.raises(OSError, match="Address already in use"):
-        MetricsServer(stage.registry, served.port)
+        MetricsServer(stage.registry, Listener(port=served.port), Scrapes(), stage.own)

@@ -17,8 +17,9 @@ from dashboards.rules import FOLDER, RUNBOOKS, migration_alerts, rule_files
 from driver.scenario import Scenario
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
-from exporter.sinks.http import MetricsServer
+from exporter.sinks.http import Listener, MetricsServer
 from exporter.sinks.prometheus import PrometheusSink
+from exporter.sinks.scrapes import Scrapes
 from tests.replay import NEVER, recording
 from tests.servers import running_prometheus, scraping
 
@@ -165,9 +166,9 @@ def test_a_real_prometheus_fires_on_the_run_that_does_not_converge_and_on_none_t
 
     The capture of the one that never converges ends while it is active: it stays so for some seconds more.
     """
-    sink, registry = PrometheusSink(SelfMetrics()), CollectorRegistry()
+    sink, registry = PrometheusSink(SelfMetrics(), lambda: 30.0), CollectorRegistry()
     registry.register(sink)
-    server = MetricsServer(registry, 0)
+    server = MetricsServer(registry, Listener(), Scrapes(), SelfMetrics())
     runs = {name: recording(capture, scenario, vm=name) for name, (capture, scenario) in RUNS.items()}
     fired: dict[str, str] = {}
     try:

@@ -7,6 +7,20 @@ from exporter.metric import PREFIX, Metric
 LATENESS_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5)
 
 
+def process_metrics() -> list[Metric]:
+    """List the metrics of the exporter's process; they are read at each scrape."""
+
+    def own(name: str, kind: str, text: str, field: str) -> Metric:
+        return Metric(name=f"{PREFIX}exporter_{name}", kind=kind, help=text, measurement="process", field=field)
+
+    return [
+        own("cpu_seconds_total", "counter", "CPU time of the exporter's process (/proc/PID/stat)", "cpu_seconds"),
+        own("resident_memory_bytes", "gauge", "Resident memory of the exporter's process", "resident_bytes"),
+        own("open_file_descriptors", "gauge", "Files that the exporter has open", "open_files"),
+        own("start_timestamp_seconds", "gauge", "When the exporter started, in Unix time", "start"),
+    ]
+
+
 def own_metrics() -> list[Metric]:
     """List the metrics of the exporter itself; `exporter.selfmetrics.SelfMetrics` holds their figures."""
 
@@ -15,10 +29,6 @@ def own_metrics() -> list[Metric]:
 
     return [
         own("exporter_info", "info", "Version of this exporter", "info", "version"),
-        own("exporter_cpu_seconds_total", "counter", "CPU time of the exporter's process", "own_cpu_seconds"),
-        own("exporter_resident_memory_bytes", "gauge", "Resident memory of the exporter's process", "own_resident"),
-        own("exporter_open_file_descriptors", "gauge", "Files that the exporter has open", "own_files"),
-        own("exporter_start_timestamp_seconds", "gauge", "When the exporter started, in Unix time", "own_start"),
         own("exporter_attached_runs", "gauge", "Runs that are being watched", "attached_runs"),
         own("runs_total", "counter", "Runs that this exporter has seen end", "runs"),
         own("runs_failed_total", "counter", "Those of them with an outcome other than completed", "runs_failed"),

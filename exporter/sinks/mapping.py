@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from driver.progress import FIELDS
 from exporter.catalogue import CATALOGUE
-from exporter.metric import Metric
+from exporter.metric import OWN, Metric
 from exporter.sample import Sample
 from exporter.selfmetrics import Histogram
 
@@ -17,7 +17,7 @@ Value = float | str | Histogram
 
 PLAN: dict[str, tuple[Metric, ...]] = {
     measurement: tuple(metric for metric in CATALOGUE if metric.measurement == measurement)
-    for measurement in {metric.measurement for metric in CATALOGUE} - {"exporter", "run", "summary", "host", "campaign"}
+    for measurement in {metric.measurement for metric in CATALOGUE} - OWN - {"run", "summary"}
 }
 """Measurement -> the metrics that its samples feed."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client.registry import Collector
 
@@ -15,11 +15,9 @@ from exporter.journal import Header
 from exporter.sample import Sample
 from exporter.selfmetrics import Distribution, SelfMetrics
 from exporter.sinks.families import Family, add, family
+from exporter.sinks.reader import Reader
 from exporter.sinks.resting import RestingVms
 from exporter.sinks.series import RunSeries
-
-LINGER_SECONDS = 30.0
-"""How long a run's counters and final figures stay after its end: two scrapes of 15 s."""
 
 log = logging.getLogger(__name__)
 
@@ -34,11 +32,13 @@ class PrometheusSink(Collector):
     def __init__(
         self,
         own: SelfMetrics,
-        linger_seconds: float = LINGER_SECONDS,
+        linger: Callable[[], float],
+        readers: Sequence[Reader] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._own = own
-        self._linger_seconds = linger_seconds
+        self._linger = linger
+        self._readers = readers
         self._clock = clock
         self._lock = threading.Lock()
         self._runs: dict[str, RunSeries] = {}
@@ -60,10 +60,17 @@ class PrometheusSink(Collector):
         """End a run: its states and verdicts go at once, its counters and final figures linger."""
         with self._lock:
             series = self._runs[run]
-            series.end(self._clock() + self._linger_seconds)
+            series.end(self._clock() + self._linger())
             self._own.runs.add()
             self._own.runs_failed.add(amount=float(series.outcome != "completed"))
+            self._own.runs_not_converged.add(amount=float(series.outcome == "not_converged"))
             self._count_attached()
+
+    def conclude(self, run: str, figures: Mapping[str, object]) -> None:
+        """Show the figures of a run's summary as long as its series linger."""
+        with self._lock:
+            if series := self._runs.get(run):
+                series.conclude(figures)
 
     @property
     def shown_runs(self) -> int:
@@ -78,6 +85,7 @@ class PrometheusSink(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Yield the families that have something to show, in the catalogue's order."""
+        began = self._clock()
         families = {metric.name: family(metric) for metric in CATALOGUE}
         with self._lock:
             self._forget_the_gone()
@@ -85,7 +93,12 @@ class PrometheusSink(Collector):
             runs += self.resting.without({run.vm for run in runs})
         for run in runs:
             self._guarded("run", self._add_run, families, run)
+        for reader in self._readers:
+            self._guarded(reader.measurement, self._add_readings, families, reader)
+        self._own.linger.set(value=self._linger())
         self._guarded("exporter", self._add_own, families)
+        self._own.scrapes.add()
+        self._own.scrape_seconds.add(amount=self._clock() - began)
         return iter([shown for shown in families.values() if shown.samples])
 
     def _guarded(self, part: str, build: Callable[..., None], *arguments: object) -> None:
@@ -112,6 +125,13 @@ class PrometheusSink(Collector):
                     add(families[metric.name], metric, labels, figures.at(labels))
             else:
                 for labels, value in sorted(dict(figures.values).items()):
+                    add(families[metric.name], metric, labels, value)
+
+    def _add_readings(self, families: dict[str, Family], reader: Reader) -> None:
+        found = reader.read()
+        for metric in CATALOGUE:
+            if metric.measurement == reader.measurement:
+                for labels, value in sorted(found.get(metric.field, {}).items()):
                     add(families[metric.name], metric, labels, value)
 
     def _count_attached(self) -> None:
