@@ -1,0 +1,64 @@
+"""Whole runs of workloads other than the worst: what only they can show, on a real QEMU and recorded by an exporter."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from driver.datadir import DataDir
+from driver.lock import VARIABLE
+from driver.progress import Progress
+from driver.run import run_migration
+from driver.scenario import Scenario
+from driver.watch import find_exporter
+from exporter import history
+from exporter.start import LINGER_VARIABLE, start_exporter
+from tests.driver_process import WORKLOAD, a_request
+
+pytestmark = pytest.mark.qemu
+
+POST_COPY = Scenario(bandwidth_mib_s=32, downtime_limit_ms=100, post_copy_iterations=2, max_time_seconds=30)
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qemu_binary: Path) -> Iterator[DataDir]:
+    assert qemu_binary
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
+    monkeypatch.setenv(LINGER_VARIABLE, "0")
+    data = DataDir.open(tmp_path / "data")
+    yield data
+    if client := find_exporter(data):
+        os.kill(client.info.pid, signal.SIGTERM)
+
+
+async def test_an_access_that_waits_for_its_page_in_post_copy_is_seen_to_wait(data: DataDir) -> None:
+    workload = replace(WORKLOAD, pattern="random", rate_limit_mib_s=100, probe_hz=500)
+    record = await run_migration(replace(a_request(POST_COPY), workload=workload), data, start_exporter)
+    assert record.outcome == "completed", record.reason
+    run = data.run(record.run)
+    rows = history.load(data, run, "guest_latency").to_pylist()
+    assert {row["role"] for row in rows} == {"source", "destination"}
+    for row in rows:
+        assert sum(row[name] or 0 for name in row if name.startswith("bucket")) == row["accesses"]
+    found = history.summary(run)
+    before, waiting = found.before_access_seconds_p50, found.post_copy_access_seconds_max
+    assert before is not None
+    assert waiting is not None
+    assert before < 0.0005 < waiting < 30, "a page that is not there yet comes over the link"
+    assert found.after_access_seconds_p50 is not None
+    assert found.after_access_seconds_p50 < 0.0005
+
+
+async def test_xbzrle_sends_little_of_pages_that_change_little(data: DataDir) -> None:
+    workload = replace(WORKLOAD, change_percent=2, rate_limit_mib_s=60)
+    scenario = Scenario(bandwidth_mib_s=16, downtime_limit_ms=100, xbzrle_cache_percent=20, max_time_seconds=30)
+    record = await run_migration(replace(a_request(scenario), workload=workload), data, None)
+    assert record.outcome == "completed", "60 MiB/s of dirty pages go over 16 MiB/s, since little of each changes"
+    sent = Progress.parse(record.final).fields
+    assert sent["xbzrle_pages"] > 1000
+    assert sent["xbzrle_bytes"] < 0.1 * sent["xbzrle_pages"] * 4096
