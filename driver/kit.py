@@ -76,6 +76,7 @@ class Kit:
             incoming=incoming,
             # the destination must run by itself once it has been migrated to
             paused=role == "source",
+            gib_pages=self.workload.guest_page_size == "1g-hugetlb",
         )
 
 

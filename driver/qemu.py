@@ -35,7 +35,10 @@ class QemuDiedError(BrokenError):
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """Everything a QEMU's command line is made of; `prefix` is a program that executes the rest (`ip netns exec X`)."""
+    """Everything a QEMU's command line is made of; `prefix` is a program that executes the rest (`ip netns exec X`).
+
+    `gib_pages` gives the guest's CPU pages of 1 GiB, which QEMU's usual model under TCG lacks.
+    """
 
     role: str
     prefix: tuple[str, ...] = ()
@@ -52,6 +55,7 @@ class Launch:
     watch_socket: Path
     incoming: bool
     paused: bool
+    gib_pages: bool = False
 
 
 def command_line(launch: Launch, monitor_fd: int) -> list[str]:
@@ -75,6 +79,7 @@ def command_line(launch: Launch, monitor_fd: int) -> list[str]:
         "-mon", "chardev=exporter,mode=control",
     ]  # fmt: skip
     line += ["-cpu", "host"] * (launch.accelerator == "kvm")
+    line += ["-cpu", "qemu64,+pdpe1gb"] * (launch.accelerator == "tcg" and launch.gib_pages)
     line += ["-S"] * launch.paused
     line += ["-incoming", "defer"] * launch.incoming
     return line

@@ -73,6 +73,8 @@ def test_the_command_line_follows_accelerator_and_role() -> None:
     assert line[-2:] == ["-incoming", "defer"]
     assert "host" in line
     assert "-S" not in line
+    assert "-cpu" not in command_line(a_launch(), 3)
+    assert "qemu64,+pdpe1gb" in command_line(a_launch(gib_pages=True), 3)
 
 
 def test_tcg_guests_get_more_ram_where_qemu_would_lose_their_pages() -> None:
