@@ -5,14 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from tests.native_guest import build_native, run_native
 from workload.console import GuestError, Parser
 from workload.errors import BadValueError
 from workload.image import guest_command_line
-from workload.settings import NO_PHASES, PHASED, Workload
+from workload.settings import LONGEST_PHASES, NO_PHASES, PHASED, Workload
 from workload.settings import WORKLOADS as WORKLOADS_BY_NAME
-from workload.value import bounds, settings_of
+from workload.value import Setting, bounds, settings_of
 
 
 @pytest.fixture(scope="module")
@@ -28,25 +30,61 @@ def refusal(native: Path, command_line: str) -> str:
     return records[0].text
 
 
-WORKLOADS = [
-    Workload(),
-    Workload(working_set_mib=48, granularity_mib=3, tick_ms=0, rate_limit_mib_s=200),
-    Workload(pattern="zipf", zipf_exponent_percent=120, guest_page_size="2m-hugetlb", probe_hz=50),
-    Workload(pattern="idle", phases="5:pattern=hotset,hot_access_percent=80/12:write_percent=0,pattern=random"),
-    Workload(phases="/".join(f"{n}:zero_percent={n}" for n in range(1, 17))),
-]
+SETTINGS = {name: facts for name, (_, _, facts) in settings_of(Workload).items() if name != "phases"}
 
 
-@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name[:40])
-def test_the_guest_reads_each_phases_settings_as_the_workload_tells_them(native: Path, workload: Workload) -> None:
-    said = _lines(native, "settings", guest_command_line(workload, 7))
+def a_value(facts: Setting) -> st.SearchStrategy[int | str]:
+    """Any value that a setting takes."""
+    if facts.choices:
+        return st.sampled_from(facts.choices)
+    numbers = st.integers(int(facts.low or 0), int(facts.high or 0))
+    return st.one_of(st.just(0), numbers) if facts.zero else numbers
+
+
+@st.composite
+def workloads(draw: st.DrawFn) -> Workload:
+    own = draw(st.fixed_dictionaries({name: a_value(facts) for name, facts in SETTINGS.items()}))
+    own["working_set_mib"] = 1024 * draw(st.integers(1, 1024))  # whole pages of any size
+    values = st.fixed_dictionaries({}, optional={name: a_value(SETTINGS[name]) for name in PHASED})
+    phases = draw(st.lists(st.tuples(st.integers(1, 86_400), values.filter(bool)), max_size=3))
+    words = (f"{seconds}:" + ",".join(f"{name}={value}" for name, value in settings.items())
+             for seconds, settings in phases)  # fmt: skip
+    text = "/".join(words) or NO_PHASES
+    assume(len(text) <= LONGEST_PHASES)
+    return Workload(**own, phases=text)  # type: ignore[arg-type] # as drawn for each
+
+
+@given(workloads(), st.integers(1, 1024))
+@settings(max_examples=40)
+def test_the_guest_reads_each_phases_settings_as_the_workload_tells_them(
+    native: Path, workload: Workload, vcpus: int
+) -> None:
+    said = _lines(native, "settings", guest_command_line(workload, vcpus))
     wanted = []
     end = 0
     for seconds, phase in workload.timeline():
         end = end + seconds if seconds else 0
-        values = {name: getattr(phase, name) for name in settings_of(Workload) if name != "phases"} | {"vcpus": 7}
-        wanted += [f"{end} {name}={value}" for name, value in values.items()]
+        wanted += [f"{end} {name}={getattr(phase, name)}" for name in SETTINGS] + [f"{end} vcpus={vcpus}"]
     assert said == wanted
+
+
+@given(workloads(), workloads())
+def test_two_workloads_that_do_different_things_have_different_names(one: Workload, other: Workload) -> None:
+    """What only changes how it is watched (lines, ticks, probe), or how much memory it is, is not in the name."""
+
+    def done(workload: Workload) -> list[tuple[int | None, list[object]]]:
+        named = (*PHASED, "guest_page_size")
+        return [(seconds, [getattr(phase, name) for name in named if _matters(phase, name)])
+                for seconds, phase in workload.timeline()]  # fmt: skip
+
+    if done(one) != done(other):
+        assert one.name != other.name
+
+
+def _matters(workload: Workload, name: str) -> bool:
+    if name.startswith("hot_"):
+        return workload.pattern == "hotset"
+    return workload.pattern == "zipf" if name.startswith("zipf_") else True
 
 
 def test_the_guest_has_the_bounds_of_the_workload(native: Path) -> None:
