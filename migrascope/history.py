@@ -17,6 +17,9 @@ from migrascope.output import print_json, print_table
 from migrascope.selection import add_selection_options, selection_from
 
 
+MOST_WARNINGS = 10
+
+
 def _runs_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
     add_selection_options(parser)
@@ -72,8 +75,10 @@ def _query(arguments: argparse.Namespace) -> int:
         result = query.views(data)
     else:
         result = query.execute(data, arguments.sql, selection_from(arguments, data))
-    for warning in result.warnings:
+    for warning in result.warnings[:MOST_WARNINGS]:
         note(f"migrascope: {warning}")
+    if (more := len(result.warnings) - MOST_WARNINGS) > 0:
+        note(f"migrascope: and {more} more; `migrascope history verify` names all")
     if arguments.json:
         print_json([dict(zip(result.columns, row, strict=True)) for row in result.rows])
     elif arguments.csv:

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from migrascope import campaign, history, host, migrations, mirrors, services, stack, upkeep
+from migrascope import campaign, history, host, imports, migrations, mirrors, services, stack, upkeep
 from migrascope.options import Parser
 from workload.errors import MigrascopeError
 
@@ -16,6 +16,7 @@ COMMANDS = (
     *campaign.COMMANDS,
     *history.COMMANDS,
     *upkeep.COMMANDS,
+    *imports.COMMANDS,
     *host.COMMANDS,
     *mirrors.COMMANDS,
     *services.COMMANDS,

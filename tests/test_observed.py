@@ -138,10 +138,10 @@ def test_each_migration_of_a_vm_that_others_run_becomes_a_run(
 
 @pytest.mark.qemu
 def test_a_pair_of_one_name_gives_the_blackout_and_one_end_alone_gives_its_part(
-    tmp_path: Path, qemu_binary: Path, cache: Path, sockets: Path
+    tmp_path: Path, qemu_10_binary: Path, cache: Path, sockets: Path
 ) -> None:
     data, lab = DataDir.open(tmp_path / "history"), DataDir.open(tmp_path / "lab")
-    with LivePair(lab, qemu_binary, cache, sockets, Scenario(bandwidth_mib_s=400, downtime_limit_ms=1000)) as pair:
+    with LivePair(lab, qemu_10_binary, cache, sockets, Scenario(bandwidth_mib_s=400, downtime_limit_ms=1000)) as pair:
         words = ["--attach", f"name=pair,qmp={sockets}/source-watch,console={pair.dir.console('source')}",
                  "--attach", f"name=pair,qmp={sockets}/destination-watch,console={pair.dir.console('destination')}",
                  "--attach", f"name=alone,qmp={sockets}/source-poller"]  # fmt: skip
@@ -158,7 +158,10 @@ def test_a_pair_of_one_name_gives_the_blackout_and_one_end_alone_gives_its_part(
             exporter.told("vm alone: ")
         alone, both = sorted(history.runs(data), key=lambda row: row.scenario or "")
         assert (alone.scenario, both.scenario) == ("observed.alone", "observed.pair")
-        phases = [phase.name for phase in read_record(data.run(both.run)).phases]
+        record = read_record(data.run(both.run))
+        assert record.destination_binary is not None
+        assert record.destination_binary.version.startswith("10.0")
+        phases = [phase.name for phase in record.phases]
         assert phases == ["settle", "migrate", "switchover", "recover"]
         blackout, told = both.figures["blackout_seconds"], both.figures["stop_resume_seconds"]
         assert blackout is not None
