@@ -16,7 +16,6 @@ from migrascope.options import add_common_options, data_dir, note
 from migrascope.output import print_json, print_table
 from migrascope.selection import add_selection_options, selection_from
 
-
 MOST_WARNINGS = 10
 
 
