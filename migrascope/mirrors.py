@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 
 from dashboards.tables import mirrors_table
 from driver.datadir import DataDir, RunDir
@@ -16,6 +17,7 @@ from exporter.mirror import again, process
 from exporter.mirror.destination import destinations_of
 from exporter.mirror.spool import MIB, Spool, forget_dead_exporters, spool_for, spools
 from exporter.mirror.status import Standing, standing, standings
+from exporter.openmetrics import write_openmetrics
 from migrascope.command import Command
 from migrascope.options import Parser, add_common_options, add_value_options, data_dir, mirroring_from, note
 from migrascope.output import print_json, print_table
@@ -55,7 +57,12 @@ def _mirror_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("form", choices=("remote-write",), help="remote-write: every sample with its exact time")
+    parser.add_argument(
+        "form", choices=("remote-write", "openmetrics"),
+        help="remote-write: every sample with its exact time to a receiver; openmetrics: the same as text, from which"
+        " promtool makes blocks",
+    )  # fmt: skip
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the file that openmetrics writes")
     _add_runs(parser)
     add_common_options(parser)
     _add_wait(parser)
@@ -110,10 +117,23 @@ def _retry(arguments: argparse.Namespace) -> int:
 def _export(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
     runs = [data.find_run(word) for word in arguments.runs]
+    if arguments.form == "openmetrics":
+        return _write_openmetrics(arguments, data, runs)
     found = destinations_of(mirroring_from(Mirroring, arguments))
     if not found:
         raise BadValueError("export remote-write: want a receiver, --remote-write URL")
     return _send(arguments, data, [spool_for(data, destination) for destination in found], runs)
+
+
+def _write_openmetrics(arguments: argparse.Namespace, data: DataDir, runs: Sequence[RunDir]) -> int:
+    if arguments.output is None:
+        raise BadValueError("export openmetrics: want a file to write, -o FILE")
+    history.runs(data)  # stores what has ended
+    values = write_openmetrics(runs, arguments.output)
+    if arguments.json:
+        print_json({"file": str(arguments.output), "runs": len(runs), "values": values})
+    note(f"{arguments.output}: {values} values of {len(runs)} runs, for promtool tsdb create-blocks-from openmetrics")
+    return 0
 
 
 def _setup(arguments: argparse.Namespace) -> int:
@@ -214,7 +234,7 @@ COMMANDS = (
     ),
     Command(
         name="export",
-        summary="Send recorded runs to a receiver of Prometheus' remote write.",
+        summary="Send recorded runs to a receiver of remote write, or write them as OpenMetrics text.",
         options=_export_options,
         action=_export,
     ),

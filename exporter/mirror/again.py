@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from driver.datadir import RunDir
 from driver.record import read_record
-from exporter import compaction
-from exporter.journal import Batch, Header, JournalWriter
-from exporter.measurements import MEASUREMENTS, RUN_TAGS
+from exporter.journal import Batch, JournalWriter
 from exporter.mirror.spool import Spool
-from exporter.sample import Sample
+from exporter.recorded import recorded_parts
 from workload.errors import BadValueError
 
 BATCH_SAMPLES = 500
@@ -50,30 +46,7 @@ def retry_dead_letters(spool: Spool) -> int:
 
 
 def _write(run: RunDir, kept: RunDir) -> None:
-    record = read_record(run)
-    found: dict[tuple[str, ...], list[Sample]] = {}
-    for measurement in compaction.measurements_of(run):
-        for tags, sample in _samples(run, measurement):
-            found.setdefault(tags, []).append(sample)
-    for tags, samples in found.items():
-        labels = dict(zip(RUN_TAGS, tags, strict=True))
-        header = Header(
-            run=run.run, campaign=labels["campaign"] or None, scenario=labels["scenario"], host=labels["host"],
-            vm=labels["vm"], clock=record.clock,
-        )  # fmt: skip
-        samples.sort(key=lambda sample: sample.time_ns)
+    for header, samples in recorded_parts(run):
         with JournalWriter(kept.new_journal(), header) as journal:
             for start in range(0, len(samples), BATCH_SAMPLES):
                 journal.append(Batch(samples=samples[start : start + BATCH_SAMPLES]))
-
-
-def _samples(run: RunDir, measurement: str) -> Iterator[tuple[tuple[str, ...], Sample]]:
-    """A measurement's rows as samples again, each with its run's tags."""
-    known = MEASUREMENTS.get(measurement)
-    own = known.tags if known else ()
-    for row in compaction.load(run, measurement).to_pylist():
-        time_ns = row.pop("time_ns")
-        labels = tuple([row.pop(name) or "" for name in RUN_TAGS])
-        tags = {name: word for name in own if (word := row.pop(name)) is not None}
-        fields = {name: value for name, value in row.items() if value is not None}
-        yield labels, Sample(measurement, time_ns, fields, tags)
