@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from migrascope.main import main
+from migrascope.main import MODULES, main
 from migrascope.options import Parser, add_run_options, value_from
 from workload.settings import Workload
 
@@ -120,3 +123,20 @@ def test_an_unsupported_run_has_its_record_and_status_6(
     assert "qemu-nope is not on the path" in row["reason"]
     assert main(["runs", "--json", "--data-dir", str(data)]) == 0
     assert [run["run"] for run in json.loads(capsys.readouterr().out)] == [row["run"]]
+
+
+def test_every_command_is_found_in_the_module_that_is_imported_for_it() -> None:
+    for module, names in MODULES.items():
+        commands = importlib.import_module(f"migrascope.{module}").COMMANDS
+        assert tuple(command.name for command in commands) == names
+    folder = Path(main.__code__.co_filename).parent
+    assert {path.stem for path in folder.glob("*.py") if "COMMANDS = (" in path.read_text()} == {*MODULES}
+
+
+def test_a_list_of_runs_imports_nothing_that_only_other_commands_need(tmp_path: Path) -> None:
+    code = (
+        "import sys; from migrascope.main import main; main(['runs', '--data-dir', sys.argv[1]]); print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert not {"plotly", "scipy", "duckdb", "prometheus_client", "qemu", "influxdb_client"} & set(done.stdout.split())
