@@ -14,7 +14,7 @@ from driver.campaign_plan import BINARIES, FIELDS, SECTIONS, STRATEGY, Campaign,
 from driver.comparison import find_comparison
 from driver.hardware import Hardware
 from driver.request import Request
-from driver.scenario import Scenario, strategy_fields
+from driver.scenario import STRATEGIES, Scenario, strategy_fields
 from driver.settle import Settle
 from workload.errors import BadValueError
 from workload.settings import Workload
@@ -115,10 +115,10 @@ def _request(campaign: Campaign, comparison: str | None, planned: Condition, own
     under = dict(planned) | dict(campaign.base)
     strategy = own.get(STRATEGY, under.get(STRATEGY))
     if strategy is not None:
-        # a base tells how a strategy is set, the strategy's name whether it is on
+        # a base tells how strategies are set, a strategy's name which are on: what is of others is left out
         usual: dict[str, Any] = dict(strategy_fields(strategy))
         wanted = set(Scenario(**usual).strategies)
-        under = usual | {name: value for name, value in under.items() if _turned_on(name, value) <= wanted}
+        under = usual | {name: value for name, value in under.items() if _strategies_of(name, value) <= wanted}
     fields = under | dict(own)
 
     def of(kind: type[Any]) -> Any:
@@ -140,10 +140,12 @@ def _request(campaign: Campaign, comparison: str | None, planned: Condition, own
     )
 
 
-def _turned_on(name: str, value: Any) -> set[str]:
-    """The strategies that a field of a scenario turns on by itself; none where it tells only how or how far."""
+def _strategies_of(name: str, value: Any) -> set[str]:
+    """The strategies that a field of a scenario turns on or sets; none where it is of no strategy."""
     if FIELDS.get(name) is not Scenario:
         return set()
+    if owners := {strategy for strategy in STRATEGIES if name.startswith(f"{strategy.replace('-', '_')}_")}:
+        return owners
     with contextlib.suppress(BadValueError):  # it cannot stand by itself, and so is no switch
         return set(Scenario(**{name: value}).strategies) - {"none"}
     return set()

@@ -24,7 +24,7 @@ from driver.campaign_plan import (
 from driver.comparison import find_comparison
 from driver.scenario import nearest
 from driver.watch import Sampling
-from workload.errors import BadValueError, MigrascopeError
+from workload.errors import BadValueError
 from workload.value import check_field, settings_of
 
 TABLES = (*SECTIONS, "binaries", "sampling", "labels", "grid", "comparison")
@@ -41,13 +41,12 @@ def read_campaign(path: Path) -> Campaign:
     """Read and check a plan file; relative paths of binaries and kernels are taken from the file's directory.
 
     Raises:
-        BadValueError: naming file, line and field, what was found and what was wanted.
-        MigrascopeError: the file cannot be read.
+        BadValueError: the file cannot be read, or what is wrong in it: file, line and field, what was found and wanted.
     """
     try:
         text = path.read_bytes().decode()
     except OSError as error:
-        raise MigrascopeError(f"campaign {path}: {error.strerror}") from error
+        raise BadValueError(f"campaign {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise BadValueError(f"campaign {path}: is not UTF-8 at byte {error.start}; want a TOML file") from error
     try:

@@ -81,6 +81,8 @@ def _run(arguments: argparse.Namespace) -> int:
     _show(arguments, state, alive=False)
     if state.stopped and not state.stopped.finished:
         return OUTCOMES["cancelled"]
+    if not state.ended_runs:
+        return UnsupportedError.exit_status
     return OUTCOMES["broken"] if {"broken", "abandoned"} & set(state.outcomes) else 0
 
 

@@ -11,7 +11,7 @@ from driver.campaign_cells import cells
 from driver.campaign_file import read_campaign
 from driver.campaign_order import ordered
 from driver.campaign_plan import BINARIES, FIELDS, SECTIONS, STRATEGY, Campaign
-from workload.errors import BadValueError, MigrascopeError
+from workload.errors import BadValueError
 from workload.value import settings_of
 
 Write = Callable[[str], Path]
@@ -70,6 +70,23 @@ def test_the_base_tells_how_a_strategy_is_set_and_its_name_whether_it_is_on(writ
     without, _, post_copy, _ = cells(read_campaign(write(PLAN)), {})
     assert without.request.scenario.post_copy_iterations == 0
     assert post_copy.request.scenario.post_copy_iterations == 7
+
+
+def test_every_field_of_a_strategy_is_told_from_those_of_all(write: Write) -> None:
+    text = """
+    [scenario]
+    auto_converge_initial = 80
+    multifd_level = 3
+    schedule = "stalled: downtime-limit-ms=900"
+    transport = "tcp"
+    return_path = false
+    [grid]
+    strategy = ["none", "auto-converge", "retune"]
+    """
+    none, converge, retune = (cell.request.scenario for cell in cells(read_campaign(write(text)), {}))
+    assert none.name == "pre-copy.125mib-s.300ms.no-return-path.tcp"
+    assert (converge.auto_converge_initial, converge.multifd_level, converge.schedule) == (80, 0, "")
+    assert (retune.auto_converge_initial, retune.schedule) == (20, "stalled: downtime-limit-ms=900")
 
 
 def test_a_base_without_a_strategys_name_is_taken_as_it_stands(write: Write) -> None:
@@ -194,7 +211,7 @@ def test_a_mistake_is_told_with_file_line_and_field(write: Write, text: str) -> 
 
 
 def test_a_file_that_is_missing_or_no_text_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MigrascopeError, match="No such file"):
+    with pytest.raises(BadValueError, match="No such file"):
         read_campaign(tmp_path / "none.toml")
     (tmp_path / "image.toml").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(BadValueError, match="is not UTF-8 at byte 0"):

@@ -40,6 +40,11 @@ BAD = {
     "run --run-id ../../etc": "run id '../../etc': want the form of 2",
     "run --qemu /bin/ls": "/bin/ls is not QEMU",
     "show nothing": "run 'nothing': no such run",
+    "campaign check none.toml": "campaign none.toml: No such file or directory",
+    "campaign run none.toml": "campaign none.toml: No such file or directory",
+    "campaign status nothing": "campaign 'nothing': no such campaign",
+    "campaign report nothing": "campaign report: want -o FILE, or --json, or both",
+    "campaign report nothing -o x.html": "campaign 'nothing': no such campaign",
     "exporter --port 99999": "--port 99999: want 0 (any free one) to 65535",
 }
 
