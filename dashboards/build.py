@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from grafanalib.core import Dashboard
 
-from dashboards import stack_config
+from dashboards import lint, stack_config
 from dashboards.campaign import campaign
 from dashboards.comparison import comparison
 from dashboards.dialect import INFLUXDB, PROMETHEUS
@@ -56,6 +57,21 @@ def check(root: Path) -> list[str]:
         for name, content in committed().items()
         if not (root / name).is_file() or (root / name).read_text() != content
     ]
+
+
+def faults(directory: Path | None) -> list[str]:
+    """Name what is wrong: with the dashboards by the rules of `dashboards.lint`, and with the files of a directory.
+
+    A file there that is missing, or is not what `build` would write now, is a fault.
+    """
+    found = []
+    for name, make in DASHBOARDS.items():
+        wanted = text(make())
+        found += [f"{name}: {fault}" for fault in lint.faults(json.loads(wanted))]
+        path = directory / f"{name}.json" if directory else None
+        if path and (not path.is_file() or path.read_text() != wanted):
+            found.append(f"{path}: is not what `migrascope dashboards build` writes now")
+    return found
 
 
 def _write(directory: Path, files: dict[str, str]) -> list[Path]:

@@ -72,13 +72,24 @@ def _exporter(arguments: argparse.Namespace) -> int:
 
 
 def _dashboards_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("verb", choices=("build",), help="build: write the dashboards as flat JSON files")
-    parser.add_argument("directory", type=Path, metavar="DIR", help="where to write them")
+    parser.add_argument(
+        "verb",
+        choices=("build", "check"),
+        help="build: write the dashboards as flat JSON files; check: tell what is wrong with them, or in DIR",
+    )
+    parser.add_argument("directory", type=Path, nargs="?", metavar="DIR", help="where they are written")
 
 
 def _dashboards(arguments: argparse.Namespace) -> int:
     from dashboards import build  # noqa: PLC0415 - grafanalib would cost every other command 0.15 s
 
+    if arguments.verb == "check":
+        found = build.faults(arguments.directory)
+        for fault in found:
+            note(fault)
+        return 1 if found else 0
+    if arguments.directory is None:
+        raise BadValueError("dashboards build: want a directory to write them into")
     for path in build.build(arguments.directory):
         note(f"wrote {path}")
     return 0
@@ -93,7 +104,7 @@ COMMANDS = (
     ),
     Command(
         name="dashboards",
-        summary="Build the Grafana dashboards.",
+        summary="Build the Grafana dashboards, or check them.",
         options=_dashboards_options,
         action=_dashboards,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,11 @@ from dashboards.build import DASHBOARDS, build
 from dashboards.colours import MEANINGS
 from dashboards.dialect import INFLUXDB, PROMETHEUS, Query
 from dashboards.expression import Gauge, Product, Rate, Ratio
+from dashboards.lint import faults, panels, walk
 from dashboards.live import live_run
 from dashboards.normalise import text
-from exporter.catalogue import CATALOGUE
+from migrascope.main import main
 from tests.golden import Golden
-
-COUNTERS = {metric.name for metric in CATALOGUE if metric.kind == "counter"}
-NAMES = {metric.name for metric in CATALOGUE} | {
-    f"{metric.name}_bucket" for metric in CATALOGUE if metric.kind == "histogram"
-}
 
 OF_PLUGINS = re.compile(r"\.annotations\.list\[\]\.(step|titleFormat|useValueForTime|query|titleColumn|textColumn)")
 """What a datasource's own editor adds to an annotation: the SDK knows only what all annotations have."""
@@ -50,22 +46,6 @@ def dashboard(name: str) -> dict[str, Any]:
     return data
 
 
-def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
-    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
-
-
-def queries(dashboard: dict[str, Any]) -> dict[str, str]:
-    """Every PromQL query of panels and annotations, by a name that tells where it stands."""
-    found = {
-        f"{panel['title']} {target['refId']}": target["expr"]
-        for panel in panels(dashboard)
-        for target in panel["targets"]
-        if "expr" in target
-    }
-    notes = dashboard.get("annotations", {}).get("list", [])
-    return found | {note["name"]: note["expr"] for note in notes if "expr" in note}
-
-
 def test_dashboards_are_the_agreed_ones_and_are_written_as_flat_files(tmp_path: Path, golden: Golden) -> None:
     written = build(tmp_path / "new" / "directory")
     assert [path.name for path in written] == [f"{name}.json" for name in DASHBOARDS]
@@ -82,72 +62,73 @@ def test_every_dashboard_has_a_uid_of_its_own_and_none_can_be_edited() -> None:
     assert all(each["links"][0]["tags"] == ["migrascope"] for each in made)
 
 
-def test_every_panel_says_what_it_shows_in_which_unit_and_has_its_own_id(dashboard: dict[str, Any]) -> None:
-    ids = [panel["id"] for panel in dashboard["panels"]]
-    assert len(set(ids)) == len(ids)
+def test_a_dashboard_keeps_the_rules(dashboard: dict[str, Any]) -> None:
+    assert faults(dashboard) == []
+
+
+def test_letters_of_queries_follow_each_other(dashboard: dict[str, Any]) -> None:
     for panel in panels(dashboard):
-        assert panel["title"]
-        assert panel["description"].endswith(".")
-        assert panel["fieldConfig"]["defaults"]["unit"]
         letters = list("ABCDEFGHIJKLMNOP")[: len(panel["targets"])]
         assert [target["refId"] for target in panel["targets"]] == letters
-        assert all(target.get("legendFormat") or target.get("alias") for target in panel["targets"])
 
 
-def test_no_panel_covers_another_and_all_fit_the_grid(dashboard: dict[str, Any]) -> None:
-    taken: set[tuple[int, int]] = set()
-    for panel in dashboard["panels"]:
-        place = panel["gridPos"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"])
-                 for y in range(place["y"], place["y"] + place["h"])}  # fmt: skip
-        assert place["x"] + place["w"] <= 24
-        assert not cells & taken, panel["title"]
-        taken |= cells
+def _without(place: str, key: str) -> Callable[[dict[str, Any]], object]:
+    return lambda data: panels(data)[0].pop(key) if place == "panel" else data.pop(key)
 
 
-def test_the_first_variable_is_the_datasource_and_everything_asks_it(dashboard: dict[str, Any]) -> None:
-    variables = dashboard["templating"]["list"]
-    assert (variables[0]["name"], variables[0]["type"]) == ("datasource", "datasource")
-    sources = [value for place, value in walk(dashboard) if place.endswith(".datasource.uid")]
-    assert set(sources) == {"${datasource}"}
-    kinds = [value for place, value in walk(dashboard) if place.endswith(".datasource.type")]
-    assert set(kinds) == {variables[0]["query"]}
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda data: data.update(schemaVersion=12), "schemaVersion is 12, want 41"),
+        (lambda data: data.update(editable=True), "can be edited"),
+        (lambda data: data.update(uid="x"), "uid is 'x'"),
+        (_without("panel", "title"), "panel 1: has no title"),
+        (lambda data: panels(data)[0].update(description="short"), "Verdict: has no description"),
+        (lambda data: panels(data)[0]["fieldConfig"]["defaults"].pop("unit"), "Verdict: has no unit"),
+        (lambda data: panels(data)[0].update(targets=[]), "Verdict: asks nothing"),
+        (lambda data: panels(data)[0]["targets"][0].pop("legendFormat"), "Verdict A: its series have no name"),
+        (lambda data: panels(data)[1].update(id=1), "two panels have one id"),
+        (lambda data: panels(data)[1]["gridPos"].update(x=0), "covers another panel"),
+        (lambda data: panels(data)[1]["gridPos"].update(x=23), "is outside the grid"),
+        (lambda data: data["templating"]["list"].pop(0), "its first variable is no datasource"),
+        (lambda data: data["templating"]["list"].pop(1), "there is no variable $job"),
+        (lambda data: panels(data)[0].update(datasource={"uid": "p"}), "want the variable"),
+        (lambda data: panels(data)[0].update(interval=None), "interval is null"),
+        (lambda data: target(data).update(expr='up{job="$job"}'), "selects no metric of ours"),
+        (lambda data: target(data).update(expr="migrascope_nothing{}"), "migrascope_nothing is not in the catalogue"),
+        (lambda data: target(data).update(expr="migrascope_guest_ticks_total{}"), "is a counter without rate"),
+        (lambda data: target(data).update(expr="migrascope_run_phase{}"), "is not chosen by job"),
+    ],
+)
+def test_what_breaks_a_rule_is_told(spoil: Callable[[dict[str, Any]], object], told: str) -> None:
+    data = json.loads(text(live_run(PROMETHEUS)))
+    spoil(data)
+    assert any(told in fault for fault in faults(data)), faults(data)
 
 
-def test_every_variable_that_a_query_uses_is_there(dashboard: dict[str, Any]) -> None:
-    offered = {variable["name"] for variable in dashboard["templating"]["list"]}
-    macros = {"__rate_interval", "__interval", "__range", "timeFilter", "tag", "col", "__data"}
-    for place, value in walk(dashboard):
-        if isinstance(value, str) and re.search(r"\.(expr|query)$", place):
-            used = set(re.findall(r"\$\{?(\w+)", value))
-            assert used <= offered | macros, value
+def target(dashboard: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = panels(dashboard)[0]["targets"][0]
+    return found
 
 
-def test_every_query_names_metrics_of_the_catalogue_of_one_job(dashboard: dict[str, Any]) -> None:
-    for where, query in queries(dashboard).items():
-        selectors = re.findall(r"(migrascope_\w+)\{([^}]*)\}", query)
-        assert selectors, where
-        for metric, matchers in selectors:
-            assert metric in NAMES, where
-            assert matchers.startswith('job="$job",instance=~"$instance"'), where
-
-
-def test_a_counter_that_may_start_again_is_never_drawn_without_rate_or_increase(dashboard: dict[str, Any]) -> None:
-    """But for a campaign's counters, which the exporter reads from the campaign's own file, and totals ever lost."""
-    for where, query in queries(dashboard).items():
-        for metric, before in re.findall(r"(?=(migrascope_\w+)\{)", query) and [
-            (match[2], match[1]) for match in re.finditer(r"(\w*)\(?(migrascope_\w+)\{", query)
-        ]:
-            if metric in COUNTERS and not metric.startswith(
-                ("migrascope_campaign_", "migrascope_journal_lost_samples")
-            ):
-                assert before in ("rate", "increase"), where
+def test_check_tells_of_files_that_are_not_what_would_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["dashboards", "build", str(tmp_path)]) == 0
+    assert main(["dashboards", "check", str(tmp_path)]) == 0
+    (tmp_path / "campaign.json").write_text("{}")
+    (tmp_path / "comparison.json").unlink()
+    capsys.readouterr()
+    assert main(["dashboards", "check", str(tmp_path)]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in told] == [
+        f"{tmp_path}/{name}.json" for name in ("campaign", "comparison")
+    ]
+    assert main(["dashboards", "check"]) == 0
+    assert main(["dashboards", "build"]) == 2
 
 
 def test_what_grafana_no_longer_reads_is_gone(dashboard: dict[str, Any]) -> None:
-    assert dashboard["schemaVersion"] == 41
-    nulls = [place for place, value in walk(dashboard) if value is None]
-    assert all(re.fullmatch(r".*\.thresholds\.steps\.0\.value", place) for place in nulls)
     words = json.dumps(dashboard)
     assert not any(key in words for key in ("intervalFactor", "maxDataPoints", '"step": 10', "minSpan"))
 
@@ -169,12 +150,6 @@ def keys(value: Any, place: str = "") -> Iterator[str]:
     elif isinstance(value, list):
         for item in value:
             yield from keys(item, f"{place}[]")
-
-
-def walk(value: Any, place: str = "") -> list[tuple[str, Any]]:
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    below = [found for key, item in items for found in walk(item, f"{place}.{key}")]
-    return below or [(place, value)]
 
 
 def test_a_colour_is_one_of_our_meanings(dashboard: dict[str, Any]) -> None:
