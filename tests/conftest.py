@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import psutil
 import pytest
 from playwright.sync_api import Browser, sync_playwright
@@ -20,6 +21,10 @@ from tests.faulty import Script, faulty_server
 from tests.golden import Golden
 from tests.servers import unused_port
 from workload.cache import cache_dir
+
+# A busy machine is no counterexample; and what CI says of a commit does not depend on a throw of dice.
+hypothesis.settings.register_profile("house", deadline=None, derandomize=os.environ.get("CI") == "true")
+hypothesis.settings.load_profile("house")
 
 GRACE_SECONDS = 5.0
 # Every process that a test starts inherits this variable: so it is known as ours even when its parent has gone.
