@@ -119,12 +119,10 @@ class Progress:
         dropped: dict[str, str] = {}
         for place, value in _values(reply, ""):
             name, factor = _named(place)
-            number = value if isinstance(value, int | float) and not isinstance(value, bool) else None
-            if number is None:
-                if place in FIELDS or _list_of(place):
-                    dropped[place] = "type"
-            elif reason := _unbelievable(number):
-                dropped[place] = reason
+            number = believed(value)
+            if isinstance(number, str):
+                if number != "type" or place in FIELDS or _list_of(place):
+                    dropped[place] = number
             elif number or place not in UNFILLED:
                 fields[name] = number * factor
                 if place not in FIELDS and not _list_of(place):
@@ -193,6 +191,17 @@ class Progress:
         return sum(self.fields.get(name, 0.0) for name in names)
 
 
+def believed(value: object) -> float | str:
+    """A value of QMP as a number, or why it cannot be a measurement: type, not_finite, negative, too_large."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "type"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "not_finite"
+    if value < 0:
+        return "negative"
+    return "too_large" if value >= TOO_LARGE else float(value)
+
+
 def _values(reply: Mapping[str, Any], above: str) -> Iterator[tuple[str, object]]:
     """Yield every value of a reply, but words and what is nested in lists, with its place in dots: `ram.remaining`.
 
@@ -227,12 +236,3 @@ def _named(place: str) -> tuple[str, float]:
         form, factor = LISTS[found[0]]
         return form.format(found[1]), factor
     return place.replace(".", "_").replace("-", "_"), 1.0
-
-
-def _unbelievable(number: float) -> str | None:
-    """Why a number cannot be a measurement."""
-    if isinstance(number, float) and not math.isfinite(number):
-        return "not_finite"
-    if number < 0:
-        return "negative"
-    return "too_large" if number >= TOO_LARGE else None

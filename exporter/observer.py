@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from driver.marks import Mark
-from driver.progress import ACTIVE, Progress
+from driver.progress import ACTIVE, Progress, believed
 from exporter.rates import Pace
 from exporter.sample import Sample
 from exporter.verdicts import Verdicts
@@ -74,9 +74,11 @@ class SourceObserver:
         """Take an event; MIGRATION_PASS says its iteration itself."""
         run = self._run
         if name == "MIGRATION_PASS":
-            run.iteration = float(data.get("pass", run.iteration))
+            number = believed(data.get("pass"))
+            run.iteration = number if isinstance(number, float) else run.iteration
         elif name == "MIGRATION":
-            run.status(data.get("status"))
+            status = data.get("status")
+            run.status(status if isinstance(status, str) else None)
             run.threads_changed()
         run.verdicts.happened("source", name, data, time_ns)
         return run.iteration if run.migrating else None

@@ -120,7 +120,9 @@ class Connection(asyncio.Protocol):
                 self._end(error)
                 return
 
-    def _take(self, message: dict[str, Any]) -> None:
+    def _take(self, message: Any) -> None:
+        if not isinstance(message, dict):
+            raise QmpError(f"QEMU's monitor sent no QMP: {str(message)[:80]!r}")
         if "event" in message:
             self._on_event(message)
         elif "QMP" in message:
@@ -151,7 +153,8 @@ def returned(message: Mapping[str, Any]) -> Any:
         QmpError: it is an error; its words.
     """
     if "error" in message:
-        raise QmpError(str(message["error"].get("desc", message["error"])))
+        error = message["error"]
+        raise QmpError(str(error.get("desc", error) if isinstance(error, Mapping) else error))
     return message.get("return")
 
 

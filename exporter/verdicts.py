@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from driver.bottleneck import in_words
 from driver.convergence import Judge, Verdict
 from driver.downtime import Switchover
 from driver.eta import Estimate
 from driver.marks import Mark
-from driver.progress import Progress
+from driver.progress import Progress, believed
 from driver.scenario import Scenario, step_to_come
 from exporter.sample import Sample
 
@@ -57,10 +57,11 @@ class Verdicts:
     def limits(self, parameters: Mapping[str, Any]) -> None:
         """Take QEMU's limits; where they changed, what was seen before says nothing about now."""
         downtime, bandwidth = parameters.get("downtime-limit"), parameters.get("max-bandwidth")
-        seconds = downtime / 1000 if _whole(downtime) else self._judge.downtime_limit_seconds
-        self._judge.retuned(seconds, float(bandwidth) if _whole(bandwidth) and bandwidth else None)
-        if _whole(highest := parameters.get("max-cpu-throttle")):
-            self._max_throttle = float(highest)
+        limit, cap, highest = believed(downtime), believed(bandwidth), believed(parameters.get("max-cpu-throttle"))
+        seconds = limit / 1000 if isinstance(limit, float) else self._judge.downtime_limit_seconds
+        self._judge.retuned(seconds, cap if isinstance(cap, float) and cap else None)
+        if isinstance(highest, float):
+            self._max_throttle = highest
 
     def happened(self, role: str, name: str, data: Mapping[str, Any], time_ns: int) -> None:
         """Take an event of the source or the destination."""
@@ -68,8 +69,8 @@ class Verdicts:
         self._switchover.happened(role, name, status if isinstance(status, str) else None, time_ns)
         if role != "source":
             return
-        if name == "MIGRATION_PASS" and _whole(number := data.get("pass")):
-            self._judge.passed(time_ns, number)
+        if name == "MIGRATION_PASS" and isinstance(number := believed(data.get("pass")), float):
+            self._judge.passed(time_ns, int(number))
         elif name == "STOP" or (name == "MIGRATION" and status == "postcopy-active"):
             self._judge.restart()
             self._over = True
@@ -200,7 +201,3 @@ def _eta_fields(eta: Estimate) -> dict[str, float | str]:
     if eta.high is not None:
         fields["eta_high_seconds"] = eta.high
     return fields
-
-
-def _whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool)

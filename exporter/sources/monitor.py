@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from driver.clock import Clock
-from driver.progress import Progress
+from driver.progress import Progress, believed
 from exporter.journal import Batch
 from exporter.qmp import Connection, returned
 from exporter.rates import Pace, Ticker
@@ -170,8 +170,12 @@ class MonitorSource:
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
         """Take an event at its arrival."""
-        name, data = str(event["event"]), event.get("data") or {}
-        time_ns = self._event_stamp(event.get("timestamp") or {})
+        name, data, sent = str(event["event"]), event.get("data") or {}, event.get("timestamp") or {}
+        for part in (data, sent):
+            if not isinstance(part, Mapping):
+                self._metrics.dropped_values.add("type")
+        data, sent = (part if isinstance(part, Mapping) else {} for part in (data, sent))
+        time_ns = self._event_stamp(sent)
         iteration = self._observer.happened(name, data, time_ns)
         fields: dict[str, float | str] = {"count": 1.0}
         if iteration is not None:
@@ -183,16 +187,19 @@ class MonitorSource:
             self._limits_known = False
         self._ask_soon()
 
-    def _event_stamp(self, sent: Mapping[str, int]) -> int:
+    def _event_stamp(self, sent: Mapping[str, Any]) -> int:
         arrival_ns, wall_ns = self._clock.stamp(), time.time_ns()
-        age_ns = wall_ns - (sent.get("seconds", 0) * 1_000_000_000 + sent.get("microseconds", 0) * 1000)
+        seconds, micros = sent.get("seconds", 0), sent.get("microseconds", 0)
+        if not isinstance(seconds, int) or not isinstance(micros, int):
+            return arrival_ns
+        age_ns = wall_ns - (seconds * 1_000_000_000 + micros * 1000)
         return arrival_ns - age_ns if 0 <= age_ns <= LONGEST_EVENT_LAG_NS else arrival_ns
 
 
 def _limits(parameters: Mapping[str, Any]) -> dict[str, float]:
     limits = {}
-    if isinstance(downtime := parameters.get("downtime-limit"), int):
+    if isinstance(downtime := believed(parameters.get("downtime-limit")), float):
         limits["downtime_limit_seconds"] = downtime / 1000
-    if isinstance(bandwidth := parameters.get("max-bandwidth"), int):
-        limits["bandwidth_limit_bytes_per_second"] = float(bandwidth)
+    if isinstance(bandwidth := believed(parameters.get("max-bandwidth")), float):
+        limits["bandwidth_limit_bytes_per_second"] = bandwidth
     return limits
