@@ -42,7 +42,7 @@ async def follow(states: AsyncIterator[LiveState], console: Console) -> LiveStat
 
 
 def live_view(state: LiveState) -> RenderableType:
-    """Draw a state in six lines of fixed height that fit into 80 columns."""
+    """Draw a state in seven lines of fixed height that fit into 80 columns."""
     head = Table.grid(expand=True, padding=(0, 1))
     head.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     head.add_column(justify="right", no_wrap=True)
@@ -59,6 +59,7 @@ def live_view(state: LiveState) -> RenderableType:
     grid.add_row("bandwidth", rate(state.bandwidth_bytes_per_second), "QEMU CPU", _cpu(state))
     throttle = None if state.throttle_percent is None else state.throttle_percent / 100
     grid.add_row("throttle", percent(throttle), "switchover", _switchover(state))
+    grid.add_row("ends in", _end(state), "held by", state.bottleneck or UNKNOWN)
     return Group(head, _remaining(state), grid, _verdict(state))
 
 
@@ -106,7 +107,7 @@ def _iteration_words(state: LiveState) -> str:
     return (
         f"{duration(state.seconds)}: iteration {state.iteration}, {size(state.remaining_bytes)} remaining,"
         f" dirty rate {rate(state.dirty_bytes_per_second)}, bandwidth {rate(state.bandwidth_bytes_per_second)}"
-        f"{throttle}, guest {pace(state.guest_seconds_per_gib)}"
+        f"{throttle}, guest {pace(state.guest_seconds_per_gib)}, ends in {_end(state)}"
     )
 
 
@@ -129,6 +130,18 @@ def _guest(state: LiveState) -> str:
     now, settled = state.guest_seconds_per_gib, state.baseline_seconds_per_gib
     slower = f" ({times(now / settled)} settled)" if now and settled else ""
     return f"{pace(now)}{slower}"
+
+
+def _end(state: LiveState) -> str:
+    """When the switchover is expected; where only a range is known, the range."""
+    if state.phase != "migrate":
+        return UNKNOWN
+    if state.eta_seconds is not None:
+        return f"about {duration(state.eta_seconds)}"
+    low, high = state.eta_low_seconds, state.eta_high_seconds
+    if state.stalled or low is None or high is None:
+        return UNKNOWN
+    return f"{low:.0f} to {high:.0f} s"
 
 
 def _switchover(state: LiveState) -> str:

@@ -16,12 +16,12 @@ BUSY_CORES = 0.9
 DIRTYING = 0.9
 
 WORDS = {
-    "throttle": "the throttle still climbs",
-    "cap": "the bandwidth cap",
-    "link": "the link",
-    "sender": "the sender's CPU",
-    "dirtying": "the guest dirties as fast as is sent",
-    "switchover-estimate": "QEMU's switchover estimate: a higher cap or avail-switchover-bandwidth may finish it",
+    "throttle": "throttle still climbs",
+    "cap": "bandwidth cap",
+    "link": "link",
+    "sender": "sender's CPU",
+    "dirtying": "guest keeps pace",
+    "switchover-estimate": "switchover estimate",
 }
 """Each state as people read it."""
 

@@ -39,6 +39,7 @@ class Verdicts:
         self._scenario = scenario
         self._judge = Judge(
             downtime_limit_seconds=scenario.downtime_limit_seconds if scenario else 0.3,
+            bandwidth_limit=float(scenario.bandwidth_bytes_per_second) if scenario else None,
             link_bytes_per_second=link_bytes_per_second,
             sender_cores=sender_cores,
         )

@@ -9,8 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from dashboards.tables import query_table, run_tables, runs_table
+from dashboards.verdict_table import verdict_table
 from driver.record import read_record
 from exporter import history
+from exporter.judged import judged_again
 from migrascope.command import Command
 from migrascope.options import add_common_options, data_dir, note
 from migrascope.output import print_json, print_table
@@ -41,6 +43,9 @@ def _runs(arguments: argparse.Namespace) -> int:
 
 def _show_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
+    parser.add_argument(
+        "--verdicts", action="store_true", help="judge the run again by today's rules, and show every boundary"
+    )
     parser.add_argument("run", metavar="RUN", help="a run's id or a unique part of it, latest, or latest~N")
 
 
@@ -48,11 +53,15 @@ def _show(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
     run = data.find_run(arguments.run)
     record, summary = read_record(run), history.summary(run)
+    verdicts = judged_again(run, record) if arguments.verdicts else []
     if arguments.json:
-        print_json({"record": asdict(record), "summary": None if summary is None else asdict(summary)})
+        told = {"verdicts": [{"time_ns": each.time_ns, **each.fields} for each in verdicts]} if verdicts else {}
+        print_json({"record": asdict(record), "summary": None if summary is None else asdict(summary), **told})
     else:
         for table in run_tables(record, summary):
             print_table(table)
+        if arguments.verdicts:
+            print_table(verdict_table(verdicts))
         note(f"record: {run.path}")
     return 0
 

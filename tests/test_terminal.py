@@ -28,6 +28,7 @@ STATE = LiveState(
     iteration=12, remaining_bytes=31.2 * MIB, total_bytes=128.0 * MIB, dirty_bytes_per_second=33.1 * MIB,
     bandwidth_bytes_per_second=32.0 * MIB, throttle_percent=99.0, guest_seconds_per_gib=81.204,
     baseline_seconds_per_gib=0.291, source_cpu_cores=1.87, destination_cpu_cores=0.24, implied_downtime_seconds=0.93,
+    eta_seconds=12.4, bottleneck="throttle still climbs, guest keeps pace",
     stalled=True, verdict="stalled; auto-converge is still to come",
 )  # fmt: skip
 
@@ -48,6 +49,7 @@ def test_the_live_view_says_everything_with_units_in_80_columns() -> None:
     text = "\n".join(lines)
     for words in ("migrate · QEMU active · 7.40 s", "31.2 MiB", "iteration 12", "33.1 MiB/s", "32.0 MiB/s", "99 %",
                   "81,204 ms/GiB (279 x settled)", "source 187 %, destination 24 %", "930 ms",
+                  "about 12.4 s", "throttle still climbs, guest keeps pace",
                   "stalled; auto-converge is still to come"):  # fmt: skip
         assert words in text
     assert "…" not in text
@@ -58,7 +60,7 @@ def test_the_live_view_keeps_its_height_so_that_nothing_jumps() -> None:
     sparse = LiveState(run="r", scenario="pre-copy", phase="boot")
     long = replace(STATE, verdict="not converging under present conditions, and no step is left", not_converging=True)
     heights = {len(printed(live_view(state))) for state in (sparse, STATE, long, replace(STATE, scenario="x" * 200))}
-    assert heights == {6}
+    assert heights == {7}
 
 
 async def test_without_a_terminal_each_change_is_one_line_and_samples_are_none() -> None:

@@ -167,7 +167,7 @@ def test_the_bottleneck_names_who_holds_the_sending_and_whether_the_guest_keeps_
     assert of(free, bandwidth_limit=None, sender_cores=0.97) == "sender"
     assert of(stuck, throttle_climbs=True) == "throttle+dirtying"
     assert of([]) is None
-    assert in_words("cap+dirtying") == "the bandwidth cap, the guest dirties as fast as is sent"
+    assert in_words("cap+dirtying") == "bandwidth cap, guest keeps pace"
 
 
 def test_the_blackout_to_expect_under_a_cap_wants_earlier_last_passes() -> None:
