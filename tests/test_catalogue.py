@@ -84,6 +84,11 @@ def test_counters_end_in_total_and_nothing_else_does() -> None:
         assert not metric.help.endswith(".")
 
 
+def test_the_help_of_every_metric_ends_with_its_source_or_how_it_is_joined() -> None:
+    for metric in CATALOGUE:
+        assert re.search(r"\([^()]+\)(; .+)?$", metric.help), f"{metric.name}: {metric.help}"
+
+
 def test_no_metric_but_the_info_carries_the_run_so_that_the_series_stay_bounded() -> None:
     assert set(RUN_LABELS) < set(RUN_TAGS)
     assert [metric.name for metric in CATALOGUE if "run" in metric.all_labels] == ["migrascope_run_info"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -16,12 +17,17 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from driver.campaign_events import Planned, PlannedCell, append_event
+from driver.datadir import DataDir
 from driver.progress import Progress
 from driver.scenario import Scenario
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
+from exporter.sinks.campaigns import CampaignReader
+from exporter.sinks.host import HostReader, ProcessReader
 from exporter.sinks.http import Listener, MetricsServer
 from exporter.sinks.prometheus import PrometheusSink
+from exporter.sinks.reader import Reader
 from exporter.sinks.scrapes import Scrapes
 from exporter.slots import Slots
 from tests.golden import Golden
@@ -73,12 +79,20 @@ def test_the_exposition_of_a_recorded_migration_is_the_agreed_one(stage: Stage, 
 
 
 @pytest.mark.server
-def test_promtool_finds_no_fault_with_the_metrics(stage: Stage, promtool: Path) -> None:
+def test_promtool_finds_no_fault_with_any_metric_of_the_catalogue(stage: Stage, promtool: Path, tmp_path: Path) -> None:
     stage.play(recording(CAPTURE))
     stage.play(recording("7.2-m-postcopy-rescue", vm="vm1", outcome="completed"), to_its_end=True)
     stage.play(recording("10.0-m-autoconverge-i80-s19", RESCUE, vm="vm2"))
+    fields = Progress.parse({"status": "active", "postcopy-latency-dist": [1, 2], "new": 3, "vfio": {"transferred": 1}})
+    stage.sink.take(f"run-{CAPTURE}", [Sample("migration", 1, dict(fields.fields), {"role": "destination"})])
     stage.own.scrape_errors.add("run", amount=0.0)
     stage.own.lateness.observe("threads", value=0.003)
+    campaign = DataDir.open(tmp_path).campaign("night")
+    campaign.path.mkdir(parents=True)
+    cell = PlannedCell(cell="a", name="a", strategy="none", estimate_seconds=1.0)
+    append_event(campaign, Planned(time_ns=time.time_ns(), cells=(cell,), repeats=1))
+    readers: list[Reader] = [HostReader(tmp_path), CampaignReader(DataDir.open(tmp_path)), ProcessReader()]
+    stage.sink._readers = readers
     found = subprocess.run(
         [promtool, "check", "metrics"], input=generate_latest(stage.registry), capture_output=True, check=False
     )

@@ -147,6 +147,6 @@ def _unmapped() -> list[Metric]:
     return [
         Metric(
             name="migrascope_migration_unmapped", kind="gauge", labels=("role", "field"), measurement="migration",
-            field="*", help="A number of query-migrate that no other metric shows, as QEMU says it, by its place",
+            field="*", help="A number that no other metric shows, as QEMU says it, by its place (QMP query-migrate)",
         )
     ]  # fmt: skip

@@ -15,9 +15,14 @@ def process_metrics() -> list[Metric]:
 
     return [
         own("cpu_seconds_total", "counter", "CPU time of the exporter's process (/proc/PID/stat)", "cpu_seconds"),
-        own("resident_memory_bytes", "gauge", "Resident memory of the exporter's process", "resident_bytes"),
-        own("open_file_descriptors", "gauge", "Files that the exporter has open", "open_files"),
-        own("start_timestamp_seconds", "gauge", "When the exporter started, in Unix time", "start"),
+        own(
+            "resident_memory_bytes",
+            "gauge",
+            "Its resident memory (/proc/PID/statm)",
+            "resident_bytes",
+        ),
+        own("open_file_descriptors", "gauge", "Files that the exporter has open (/proc/PID/fd)", "open_files"),
+        own("start_timestamp_seconds", "gauge", "When the exporter started, in Unix time (/proc/PID/stat)", "start"),
     ]
 
 
@@ -25,7 +30,14 @@ def own_metrics() -> list[Metric]:
     """List the metrics of the exporter itself; `exporter.selfmetrics.SelfMetrics` holds their figures."""
 
     def own(name: str, kind: str, text: str, field: str, *labels: str) -> Metric:
-        return Metric(name=PREFIX + name, kind=kind, help=text, measurement="exporter", field=field, labels=labels)
+        return Metric(
+            name=PREFIX + name,
+            kind=kind,
+            help=f"{text} (this exporter)",
+            measurement="exporter",
+            field=field,
+            labels=labels,
+        )
 
     return [
         own("exporter_info", "info", "Version of this exporter", "info", "version"),
@@ -49,7 +61,7 @@ def own_metrics() -> list[Metric]:
         own("sampling_skipped_ticks_total", "counter", "Ticks skipped as the one before ran late", "skipped", "source"),
         Metric(
             name="migrascope_sampling_lateness_seconds", kind="histogram", measurement="exporter", field="lateness",
-            labels=("source",), buckets=LATENESS_BUCKETS, help="How late a sampling tick came",
+            labels=("source",), buckets=LATENESS_BUCKETS, help="How late a sampling tick came (this exporter)",
         ),
         own("journal_bytes_total", "counter", "Bytes written to journals", "journal_bytes"),
         own("journal_errors_total", "counter", "Failed writes to a journal, retried", "journal_errors"),

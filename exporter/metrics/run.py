@@ -90,7 +90,7 @@ def _events() -> list[Metric]:
         Metric(
             name="migrascope_events_total", kind="counter", labels=("role", "name"), tally=True,
             measurement="event", field="count", zero=EXPECTED_EVENTS,
-            help="Events: QMP events of source and destination, the driver's marks, the exporter's own",
+            help="Events by role and name (QMP events, marks.jsonl, the exporter itself)",
         ),
         Metric(
             name="migrascope_event_timestamp_seconds", kind="gauge", labels=("role", "name"), measurement="event",
