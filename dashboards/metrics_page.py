@@ -53,7 +53,7 @@ MIRROR = """## The same samples in InfluxDB
 `--influx-url` mirrors every sample of a run, with its exact time in nanoseconds, as one row of a measurement. Tags of
 every row: {tags} (an empty one is left out). Every number is a float, every
 word a string; truth values are 0.0 and 1.0. What VictoriaMetrics keeps of it: `MEASUREMENT_FIELD` with the same labels,
-in milliseconds, words as 0.
+in milliseconds, words as 0. [mirrors.md](mirrors.md) tells what is guaranteed, and what remote write sends.
 
 | measurement | further tags | fields | words |
 |---|---|---|---|

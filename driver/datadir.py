@@ -259,8 +259,11 @@ def default_path() -> Path:
     return Path(state) / "migrascope"
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write a file so that a reader sees the old or the new content, never a part; OSError passes through."""
+def write_atomically(path: Path, content: bytes, mode: int = 0o600, *, durable: bool = True) -> None:
+    """Write a file so that a reader sees the old or the new content, never a part; OSError passes through.
+
+    Without `durable` that holds for the end of any process, but not for a loss of power.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
@@ -269,7 +272,8 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
             os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -277,9 +281,10 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
         raise
 
 
-def write_json(path: Path, data: Mapping[str, Any] | list[Any]) -> None:
-    """Write JSON atomically, indented, with a newline at its end."""
-    write_atomically(path, orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+def write_json(path: Path, data: Mapping[str, Any] | list[Any], *, durable: bool = True) -> None:
+    """Write JSON atomically, indented, with a newline at its end; `durable` as in `write_atomically`."""
+    content = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    write_atomically(path, content, durable=durable)
 
 
 def read_json(path: Path) -> Any:

@@ -17,16 +17,19 @@ from tests.servers import Server
 
 class _Shim(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _ShimServer
+    server: Shim
 
     def do_POST(self) -> None:
         asked = urllib.parse.urlsplit(self.path)
         query = urllib.parse.parse_qs(asked.query)
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.server.refuses:
+            self._answer(503, b'{"message": "busy"}')
+            return
         if asked.path != "/api/v2/write" or query.get("precision") != ["ns"]:
             self._answer(404, b'{"message": "path not found"}')
             return
-        target = f"{self.server.url}/write?db={query['bucket'][0]}&precision=n"
+        target = f"{self.server.target}/write?db={query['bucket'][0]}&precision=n"
         request = urllib.request.Request(target, data=body, method="POST")
         if encoding := self.headers["Content-Encoding"]:
             request.add_header("Content-Encoding", encoding)
@@ -50,20 +53,26 @@ class _Shim(BaseHTTPRequestHandler):
         pass
 
 
-class _ShimServer(ThreadingHTTPServer):
+class Shim(ThreadingHTTPServer):
+    """The path shim: `url` is what a mirror is given, `target` where InfluxDB is now; `refuses` makes it answer 503."""
+
     daemon_threads = True
-    url: str
+    refuses = False
+
+    def __init__(self, target: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Shim)
+        self.target = target
+        self.url = f"http://127.0.0.1:{self.server_port}"
 
 
 @contextmanager
-def influx_shim(server: Server) -> Iterator[str]:
-    """Stand in front of an InfluxDB 1; yields the URL that a mirror is given."""
-    shim = _ShimServer(("127.0.0.1", 0), _Shim)
-    shim.url = server.url
+def influx_shim(server: Server) -> Iterator[Shim]:
+    """Stand in front of an InfluxDB 1."""
+    shim = Shim(server.url)
     thread = threading.Thread(target=shim.serve_forever, args=(0.02,))
     thread.start()
     try:
-        yield f"http://127.0.0.1:{shim.server_port}"
+        yield shim
     finally:
         shim.shutdown()
         shim.server_close()

@@ -78,9 +78,9 @@ def stores(
         prometheus = stack.enter_context(
             running_prometheus(prometheus_binary, folder / "prometheus", remote_write_receiver=True)
         )
-        url = stack.enter_context(influx_shim(influx))
+        shim = stack.enter_context(influx_shim(influx))
         places = {
-            "influx": Destination(kind=INFLUXDB, url=url, bucket=BUCKET),
+            "influx": Destination(kind=INFLUXDB, url=shim.url, bucket=BUCKET),
             "victoria": Destination(kind=INFLUXDB, url=victoria.url, bucket=BUCKET),
             "victoria exact": Destination(kind=REMOTE_WRITE, url=f"{victoria.url}/api/v1/write"),
             "prometheus": Destination(kind=REMOTE_WRITE, url=f"{prometheus.url}/api/v1/write"),

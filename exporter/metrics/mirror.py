@@ -18,7 +18,7 @@ def mirror_metrics() -> list[Metric]:
         own("up", "gauge", "1 while a mirror takes what it is sent", "up"),
         own("lag_seconds", "gauge", "Age of the newest sample that a mirror acknowledged, 0 with none waiting", "lag"),
         own("waiting_bytes", "gauge", "Bytes of journal that a mirror has yet to acknowledge", "waiting_bytes"),
-        own("samples_total", "counter", "Samples that a mirror acknowledged", "samples"),
+        own("samples_total", "counter", "Samples that a mirror is done with, dead letters included", "samples"),
         own("retries_total", "counter", "Requests to a mirror that failed and were sent again", "retries"),
         own("dropped_samples_total", "counter", "Samples that a mirror lost to its spool's bound", "dropped"),
         own("dead_letters_total", "counter", "Rows that a mirror refused, kept as dead letters", "dead_letters"),

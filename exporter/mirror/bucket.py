@@ -41,6 +41,10 @@ def set_up(destination: Destination, retention_days: int) -> str:
         raise BrokenError(f"{where}: InfluxDB refused: {' '.join(str(reason).split())[:200]}") from error
     except (HTTPError, OSError) as error:
         raise BrokenError(f"{where}: cannot be reached: {' '.join(str(error).split())[:200]}") from error
+    except ValueError as error:  # what the client says of an answer that is not as InfluxDB's API has it
+        raise BrokenError(
+            f"{where}: what answers there is no InfluxDB 2: {' '.join(str(error).split())[:200]}"
+        ) from error
     else:
         return f"{where}: changed; {kept}"
     finally:

@@ -178,8 +178,8 @@ class Spool:
         return Checkpoint()
 
     def keep(self, checkpoint: Checkpoint) -> None:
-        """Write the checkpoint; OSError passes through."""
-        write_json(self._checkpoint, asdict(checkpoint))
+        """Write the checkpoint; OSError passes through. A loss of power may cost it: then all is sent again."""
+        write_json(self._checkpoint, asdict(checkpoint), durable=False)
 
     def waiting_bytes(self, checkpoint: Checkpoint) -> int:
         """How much journal the destination has yet to acknowledge."""
