@@ -15,7 +15,7 @@ from dashboards.colours import OUTCOME_SIGNS, TERMINAL_STYLES, outcome_meaning
 from dashboards.conditions import conditions
 from dashboards.figures import FIGURE_COLUMNS, figures_of, in_words
 from dashboards.units import MIB, UNKNOWN, digits, duration, whole
-from driver.comparison import Comparison
+from driver.comparison_plan import NOMINAL_PACE, Comparison
 from driver.doctor import Finding
 from driver.record import RunRecord
 from exporter.index import RunRow
@@ -134,13 +134,18 @@ def servers_table(servers: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
-def comparisons_table(comparisons: Sequence[Comparison]) -> RenderableType:
-    """What `list` shows of the named comparisons."""
+def comparisons_table(comparisons: Sequence[Comparison], refused: Mapping[str, Mapping[int, str]]) -> RenderableType:
+    """What `list` shows of the named comparisons; `refused` are the members that cannot run here, with the reasons."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False)
-    for name in ("name", "takes", "varies", "shows"):
-        table.add_column(name, overflow="fold")
-    for comparison in comparisons:
-        table.add_row(comparison.name, f"about {comparison.seconds:.0f} s", comparison.varies, comparison.summary)
+    for name in ("name", "runs", "takes", "varies", "shows"):
+        table.add_column(name, overflow="fold", no_wrap=name == "name")
+    for each in comparisons:
+        members, reasons = each.plan(NOMINAL_PACE).members, refused.get(each.name, {})
+        words = Text(each.summary)
+        for reason in dict.fromkeys(reasons.values()):
+            count = sum(reason == other for other in reasons.values())
+            words.append(f"\nunsupported here, {count} of {len(members)}: {reason}", style=TERMINAL_STYLES["undecided"])
+        table.add_row(each.name, str(len(members)), f"about {each.seconds:.0f} s", each.varies, words)
     return table
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from driver.campaign_plan import BINARIES, FIELDS, SECTIONS, STRATEGY, Campaign, Condition
 from driver.comparison import find_comparison
+from driver.comparison_plan import NOMINAL_PACE
+from driver.estimate import estimate_seconds
 from driver.hardware import Hardware
 from driver.request import Request
 from driver.scenario import STRATEGIES, Scenario, strategy_fields
@@ -20,12 +22,6 @@ from workload.errors import BadValueError
 from workload.settings import Workload
 from workload.value import settings_of
 
-NOMINAL_PACE = 1.0 * (1 << 30)
-"""What a named comparison is planned with (bytes/s) before its guest was measured: only `check` does that."""
-
-GUEST_BYTES, MIB = 70 << 20, 1 << 20
-COLD_SECONDS, WARM_SECONDS = 9.0, 4.5
-PASSES = {"none": 3, "auto-converge": 10}
 DEADLINE_SECONDS = 300.0
 
 
@@ -43,17 +39,9 @@ class Cell:
 
     @property
     def estimate_seconds(self) -> float:
-        """A guess at what a run takes, before any has: the first pass, then as many as the strategy waits for."""
-        request, scenario = self.request, self.request.scenario
-        bandwidth = scenario.bandwidth_bytes_per_second
-        again = request.workload.working_set_mib * MIB / bandwidth
-        first = min(request.hardware.memory_bytes, GUEST_BYTES + request.workload.working_set_mib * MIB) / bandwidth
-        passes = max(PASSES.get(name, 3) for name in scenario.strategies)
-        moving = first + again * passes
-        if scenario.strategies == ("none",) and again > scenario.downtime_limit_seconds:
-            moving = first + again * scenario.max_iterations
-        rest = WARM_SECONDS if request.warm_start else COLD_SECONDS
-        return rest + min(moving, scenario.max_time_seconds)
+        """A guess at what a run takes, before any has."""
+        asked = self.request
+        return estimate_seconds(asked.scenario, asked.hardware, asked.workload, warm_start=asked.warm_start)
 
     def deadline_seconds(self, campaign: Campaign) -> float:
         """When a run that has not ended is taken for hung: well behind every bound that it has itself."""
@@ -88,8 +76,8 @@ def named_comparisons(campaign: Campaign) -> list[tuple[str, Request]]:
     """The named comparisons whose guest's pace is measured before they are planned, each with what is booted."""
     found = []
     for planned in campaign.comparisons:
-        if not planned.members:
-            comparison = find_comparison(planned.name)
+        comparison = None if planned.members else find_comparison(planned.name)
+        if comparison and comparison.by_pace:
             start = _fields_of(comparison.hardware, comparison.workload)
             found.append((planned.name, _request(campaign, planned.name, start, {})))
     return found
@@ -106,8 +94,9 @@ def _starts(
             yield planned.name, {}, dict(member)
         if not planned.members:
             plan = find_comparison(planned.name).plan(paces.get(planned.name, NOMINAL_PACE))
-            for scenario in plan.scenarios:
-                yield planned.name, _fields_of(plan.hardware, plan.workload, scenario), {}
+            for each in plan.members:
+                qemu = {"qemu": each.qemu} if each.qemu else {}
+                yield planned.name, _fields_of(each.hardware, each.workload, each.scenario) | qemu, {}
 
 
 def _request(campaign: Campaign, comparison: str | None, planned: Condition, own: Condition) -> Request:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from driver.record import Binary, Host
+from workload.cache import cache_dir
 from workload.errors import BadValueError, UnsupportedError
 
 VERSION_SECONDS = 10.0
@@ -39,16 +40,16 @@ def host_facts() -> Host:
 
 
 async def binary_facts(binary: str) -> Binary:
-    """Ask a QEMU binary for its version, and hash it.
+    """Ask a QEMU binary, found on the path or in the cache's `bin`, for its version, and hash it.
 
     Raises:
         UnsupportedError: there is no such program.
         BadValueError: it is not QEMU.
     """
-    path = shutil.which(binary)
+    path = shutil.which(binary) or shutil.which(binary, path=str(cache_dir() / "bin"))
     if path is None:
         raise UnsupportedError(
-            f"QEMU: {binary} is not on the path; apt-get install qemu-system-x86 (Debian, Ubuntu),"
+            f"QEMU: {binary} is neither on the path nor in the cache; apt-get install qemu-system-x86 (Debian, Ubuntu),"
             " dnf install qemu-system-x86-core (Fedora), or name one with --qemu"
         )
     try:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dashboards.tables import comparisons_table, findings_table
-from driver.comparison import COMPARISONS, Comparison
+from driver.check_members import refused_members
+from driver.comparison import COMPARISONS
+from driver.comparison_plan import NOMINAL_PACE, Comparison
 from driver.datadir import default_path
 from driver.doctor import examine
 from migrascope.command import Command
@@ -36,24 +39,39 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON on stdout")
+    parser.add_argument(
+        "--qemu", default="qemu-system-x86_64", metavar="BINARY",
+        help="say what this QEMU does not support (default %(default)s)",
+    )  # fmt: skip
 
 
 def _list(arguments: argparse.Namespace) -> int:
+    refused = {name: asyncio.run(refused_members(each, arguments.qemu)) for name, each in COMPARISONS.items()}
     if arguments.json:
-        print_json([_described(comparison) for comparison in COMPARISONS.values()])
+        print_json([_described(comparison, refused[name]) for name, comparison in COMPARISONS.items()])
     else:
-        print_table(comparisons_table(list(COMPARISONS.values())))
+        print_table(comparisons_table(list(COMPARISONS.values()), refused))
     return 0
 
 
-def _described(comparison: Comparison) -> dict[str, Any]:
+def _described(comparison: Comparison, refused: Mapping[int, str]) -> dict[str, Any]:
+    members = comparison.plan(NOMINAL_PACE).members
     return {
         "name": comparison.name,
         "summary": comparison.summary,
         "varies": comparison.varies,
         "seconds": comparison.seconds,
-        "hardware": asdict(comparison.hardware),
-        "workload": asdict(comparison.workload),
+        "by_pace": comparison.by_pace,
+        "members": [
+            {
+                "scenario": each.scenario.name,
+                "workload": each.workload.name,
+                "memory_mib": each.hardware.memory_mib,
+                "qemu": each.qemu,
+                "unsupported": refused.get(number),
+            }
+            for number, each in enumerate(members)
+        ],
     }
 
 

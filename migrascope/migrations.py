@@ -11,7 +11,8 @@ from typing import TypeVar
 
 from dashboards import report
 from dashboards.tables import outcome_table
-from driver.comparison import COMPARISONS, Plan, find_comparison
+from driver.comparison import COMPARISONS, find_comparison
+from driver.comparison_plan import NOMINAL_PACE, Plan
 from driver.datadir import DataDir
 from driver.hardware import Hardware
 from driver.lock import driver_lock
@@ -123,23 +124,31 @@ def _named_comparison(members: Sequence[str]) -> str | None:
 
 
 async def _planned(arguments: argparse.Namespace, named: str) -> list[Request]:
-    """Measure the guest of a named comparison and plan its runs by that."""
+    """Plan the runs of a named comparison; one that goes by its guest's pace measures it first."""
     comparison = find_comparison(named)
-    hardware = _over(arguments, comparison.hardware)
-    workload = _over(arguments, comparison.workload)
-    note(f"measuring how fast a guest dirties memory here, to plan the comparison {comparison.name!r}")
-    asked = replace(_request(arguments, Scenario()), hardware=hardware, workload=workload, comparison=comparison.name)
-    measured = await measure_pace(asked)
-    plan = comparison.plan(measured)
-    note(_plan_in_words(plan, measured))
+    asked = replace(
+        _request(arguments, Scenario()),
+        hardware=_over(arguments, comparison.hardware),
+        workload=_over(arguments, comparison.workload),
+        comparison=comparison.name,
+    )
+    pace = NOMINAL_PACE
+    if comparison.by_pace:
+        note(f"measuring how fast a guest dirties memory here, to plan the comparison {comparison.name!r}")
+        pace = await measure_pace(asked)
+    plan = comparison.plan(pace)
+    if comparison.by_pace:
+        note(_plan_in_words(plan, pace))
     return [
         replace(
             asked,
-            scenario=_over(arguments, scenario),
-            hardware=_over(arguments, plan.hardware),
-            workload=_over(arguments, plan.workload),
+            scenario=_over(arguments, member.scenario),
+            hardware=_over(arguments, member.hardware),
+            workload=_over(arguments, member.workload),
+            source_binary=member.qemu or asked.source_binary,
+            destination_binary=member.qemu or asked.destination_binary,
         )
-        for scenario in plan.scenarios
+        for member in plan.members
     ]
 
 
@@ -148,10 +157,10 @@ def _over(arguments: argparse.Namespace, value: Value) -> Value:
 
 
 def _plan_in_words(plan: Plan, measured: float) -> str:
-    scenario = plan.scenarios[0]
+    scenario, workload = plan.members[0].scenario, plan.members[0].workload
     return (
-        f"the guest xors {measured / (1 << 20):,.0f} MiB/s: a working set of {plan.workload.working_set_mib} MiB over"
-        f" {scenario.bandwidth_mib_s} MiB/s takes {plan.workload.working_set_mib / scenario.bandwidth_mib_s:.2f} s,"
+        f"the guest xors {measured / (1 << 20):,.0f} MiB/s: a working set of {workload.working_set_mib} MiB over"
+        f" {scenario.bandwidth_mib_s} MiB/s takes {workload.working_set_mib / scenario.bandwidth_mib_s:.2f} s,"
         f" more than the downtime limit of {scenario.downtime_limit_ms} ms"
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from driver.comparison import COMPARISONS
 from migrascope.main import MODULES, main
 from migrascope.options import Parser, add_run_options, value_from
 from workload.settings import Workload
@@ -112,7 +113,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_list_and_runs_print_arrays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "--json"]) == 0
-    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["demo"]
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == list(COMPARISONS)
     assert main(["runs", "--json", "--data-dir", str(tmp_path)]) == 0
     assert json.loads(capsys.readouterr().out) == []
 
@@ -125,7 +126,7 @@ def test_an_unsupported_run_has_its_record_and_status_6(
     assert main(["run", "--qemu", "qemu-nope", "--data-dir", str(data), "--json"]) == 6
     row = json.loads(capsys.readouterr().out)
     assert row["outcome"] == "unsupported"
-    assert "qemu-nope is not on the path" in row["reason"]
+    assert "qemu-nope is neither on the path nor in the cache" in row["reason"]
     assert main(["runs", "--json", "--data-dir", str(data)]) == 0
     assert [run["run"] for run in json.loads(capsys.readouterr().out)] == [row["run"]]
 

@@ -153,7 +153,9 @@ def test_a_query_shows_nulls_as_nothing_and_markup_as_it_is() -> None:
 
 
 def test_the_list_shows_every_comparison() -> None:
-    text = "\n".join(printed(tables.comparisons_table(list(COMPARISONS.values()))))
+    table = tables.comparisons_table(list(COMPARISONS.values()), {"demo": {1: "for a reason"}})
+    text = "\n".join(printed(table))
+    assert "unsupported here, 1 of 3: for a reason" in " ".join(text.split())
     assert all(name in text for name in COMPARISONS)
 
 
