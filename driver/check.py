@@ -71,6 +71,12 @@ def _no_such_choice(scenario: Scenario, hardware: Hardware, binary: BinaryFacts)
     return None
 
 
+def _address(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001 - a rule
+    if (kind := scenario.carrier.known_as) and kind not in binary.addresses:
+        return f"QEMU {binary.version} cannot migrate to a {kind}: that came with QEMU 8.2"
+    return None
+
+
 def _companion(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001 - a rule
     wanted = capabilities(scenario)
     for name, companion in COMPANIONS.items():
@@ -117,5 +123,5 @@ def _known_fault(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) ->
 
 
 RULES: tuple[Rule, ...] = (
-    _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _dirty_ring, _recovery, _known_fault,
+    _address, _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _dirty_ring, _recovery, _known_fault,
 )  # fmt: skip

@@ -11,7 +11,8 @@ from typing import Any
 
 from driver.comparison_plan import Comparison, Member, comparison, of_members
 from driver.hardware import Hardware
-from driver.scenario import TRANSPORTS, Scenario
+from driver.scenario import Scenario
+from driver.transport import TRANSPORTS
 from workload.settings import WORKLOADS, Workload
 
 HARDWARE = Hardware(vcpus=1, memory_mib=128)
@@ -160,6 +161,14 @@ TRANSPORTED = _of(
     _with(EASY, *({"transport": each} for each in TRANSPORTS)),
 )  # fmt: skip
 
+LINKS = _of(
+    "links", "what does a slower or faster link do?", "link of 100, 300, 1000 Mbit/s, not limited (namespaces)",
+    _with(
+        replace(UNCAPPED, transport="tcp", hosts="namespaces", downtime_limit_ms=300),
+        *({"link_mbit_s": each} for each in (100, 300, 1000, 0)),
+    ),
+)  # fmt: skip
+
 WORKED = of_members(
     "workloads", "pre-copy alone, by what the guest does", f"workload {', '.join(WORKLOADS)}",
     _crossed((replace(HARD, max_time_seconds=10),), map(_working, WORKLOADS.values())),
@@ -198,5 +207,5 @@ VERSIONS = of_members(
 
 OURS = (
     COMBINATIONS, DOWNTIME_RAMPS, POST_COPY, RECOVERY, THROTTLE, MULTIFD_COMPRESSION, MULTIFD_ZERO_PAGES, TLS,
-    SWITCHOVER, TRANSPORTED, WORKED, COMPRESSION_PAYS, XBZRLE_PAYS, PRE_COPY_SUFFICES, VERSIONS,
+    SWITCHOVER, TRANSPORTED, LINKS, WORKED, COMPRESSION_PAYS, XBZRLE_PAYS, PRE_COPY_SUFFICES, VERSIONS,
 )  # fmt: skip

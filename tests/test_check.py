@@ -54,6 +54,14 @@ CASES: dict[str, tuple[Scenario, str | None, str | None]] = {
     "zero-copy, TLS": (
         Scenario(multifd_channels=2, zero_copy_send=True, transport="tcp", tls="psk"), "without TLS", "without TLS"
     ),
+    "a file": (Scenario(transport="file"), "cannot migrate to a file", None),
+    "a mapped file": (Scenario(transport="mapped-ram"), "cannot migrate to a file", None),
+    "a mapped file, XBZRLE": (
+        Scenario(transport="mapped-ram", xbzrle_cache_percent=9), "cannot migrate to a file", "incompatible with xbzrle"
+    ),
+    "recovery over a descriptor": (
+        Scenario(transport="fd", post_copy_iterations=2, post_copy_recoveries=1), "over unix or tcp", "over unix or tcp"
+    ),
     "dirty-limit": (Scenario(dirty_limit_mib_s=9), "came with QEMU 8.1", "needs KVM's dirty ring"),
     "auto-converge, post-copy, XBZRLE": (
         Scenario(auto_converge_increment=9, post_copy_iterations=2, xbzrle_cache_percent=9), None, None
