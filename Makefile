@@ -10,7 +10,7 @@ TOOLS := prometheus alertmanager victoria-metrics influxdb qemu-10 chromium
 REQUIRE_ALL := $(shell grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && echo 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo stack test lint bench setup setup-test lock clean
+.PHONY: help demo stack test lint bench matrix setup setup-test lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -33,7 +33,10 @@ lint: setup-test ## ruff, mypy and import-linter alone
 	$(BIN)/lint-imports
 
 bench: setup-test ## every measurement in bench/, one after the other
-	for file in bench/[a-z]*.py; do echo "== $$file"; $(BIN)/python -m "bench.$$(basename "$$file" .py)" || exit; done
+	for file in $(filter-out bench/matrix.py,$(wildcard bench/[a-z]*.py)); do echo "== $$file"; $(BIN)/python -m "bench.$$(basename "$$file" .py)" || exit; done
+
+matrix: setup-test ## every strategy over every transport on both QEMUs; goes on where it was cut; writes docs/matrix.md
+	$(BIN)/python -m bench.matrix
 
 setup: ## what `make demo` needs: compiler, QEMU, .venv, guest kernel and initrd
 	@deploy/setup/system.sh

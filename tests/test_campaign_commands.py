@@ -43,10 +43,10 @@ def test_a_plan_that_cannot_run_here_is_checked_with_its_reasons_and_status_6(
     assert told["runs"] == 0
     assert isinstance(told["cells"], list)
     assert {cell["name"].split(".")[0] for cell in told["cells"]} == {"pre-copy", "post-copy-3"}
-    assert all("qemu-nope is not on the path" in cell["unsupported"] for cell in told["cells"])
+    assert all("qemu-nope is neither on the path nor in the cache" in cell["unsupported"] for cell in told["cells"])
     assert main(["campaign", "check", str(plan), *map(str, data)]) == 6
     printed = capsys.readouterr().out
-    assert printed.count("unsupported here: QEMU: qemu-nope is not on the path") == 2
+    assert printed.count("unsupported here: QEMU: qemu-nope is neither on the path nor in the cache") == 2
     assert "2 of 2 cells cannot run here" in printed
 
 

@@ -248,7 +248,9 @@ def test_a_dead_drivers_runtime_directory_is_swept_and_no_other(runtime_parent: 
 
 
 async def test_a_binary_is_asked_whether_it_is_qemu(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"QEMU: no-such-qemu is not on the path; apt-get install"):
+    with pytest.raises(
+        UnsupportedError, match=r"no-such-qemu is neither on the path nor in the cache; apt-get install"
+    ):
         await binary_facts("no-such-qemu")
     with pytest.raises(BadValueError, match=r"is not QEMU: to --version it says"):
         await binary_facts("/bin/ls")
