@@ -21,9 +21,9 @@ from exporter import history
 from exporter.start import LINGER_VARIABLE
 from workload.errors import MigrascopeError
 
-pytestmark = pytest.mark.qemu
+pytestmark = [pytest.mark.qemu, pytest.mark.timeout(400)]  # bounds that a host under load keeps as well
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 90.0
 RUNS = 6
 
 
@@ -84,7 +84,7 @@ def test_a_campaign_killed_in_mid_run_and_resumed_has_every_run_once_and_leaves_
         killed_in.append((the_phase(data) or ("", ""))[1])
     assert killed_in[-1] == "completed"
     done = start(plan, data.path, log)
-    assert done.wait(WAIT_SECONDS) == 0, log.read_text()
+    assert done.wait(RUNS * WAIT_SECONDS / 2) == 0, log.read_text()
     (place,) = data.all_campaigns()
     assert faults(place, data, RUNS) == []
     assert not campaign_lives(place)
