@@ -131,11 +131,6 @@ def measurements_of(run: RunDir) -> list[str]:
     return sorted(path.stem for path in run.samples.glob("*.parquet"))
 
 
-def pending(run: RunDir) -> bool:
-    """Whether there are journal segments left to compact or to discard."""
-    return bool(run.journals())
-
-
 def write_table(path: Path, table: pa.Table) -> None:
     """Write one measurement: zstd; times as deltas, floats as byte streams, words and tags as dictionaries.
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporter.blackout import NANO, Tick
+from exporter.summary import Gap
 from exporter.timeline import Span
 
 GIB = 1 << 30
@@ -24,15 +25,6 @@ class Pace:
 
     mean: float
     p95: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gap:
-    """A stretch in which a QEMU (`role`) was not polled, or (`exporter`) at whose end samples could not be written."""
-
-    role: str
-    start_ns: int
-    end_ns: int
 
 
 def pace(table: pa.Table, span: Span) -> Pace | None:

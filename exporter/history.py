@@ -6,16 +6,17 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from driver.datadir import DataDir, RunDir
 from driver.record import RunRecord, read_record
-from exporter import compaction
 from exporter.abandoned import close_abandoned
 from exporter.index import RUNNING, Index, RunRow, damaged_row, opened, row_of
-from exporter.summary import Summary, read_summary, summarise, write_summary
+from exporter.summary import Summary, read_summary, write_summary
 from workload.errors import BrokenError, MigrascopeError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ def store_run(data: DataDir, run: RunDir) -> None:
         BrokenError: an exporter still writes the journal, or the disk refuses; the journal stays.
         MigrascopeError: what an earlier compaction wrote, or run.json, is damaged; the journal stays.
     """
+    from exporter import compaction  # noqa: PLC0415 - Arrow takes 0.3 s: paid where samples are read, not to list runs
+    from exporter.derivation import summarise  # noqa: PLC0415
+
     with _disk(run):
         done = compaction.compact(run)
         record = read_record(run)
@@ -49,7 +53,7 @@ def runs(data: DataDir) -> list[RunRow]:
         known = index.rows()
         for run in data.all_runs():
             stamp, row = known.pop(run.run, ("", None))
-            if row is None or stamp != _stamp(run) or row.outcome == RUNNING or compaction.pending(run):
+            if row is None or stamp != _stamp(run) or row.outcome == RUNNING or run.journals():
                 row = _fresh_row(data, run, index)
             found.append(row)
         for gone in known:
@@ -80,6 +84,8 @@ def load(data: DataDir, run: RunDir, measurement: str) -> pa.Table:  # noqa: ARG
     Raises:
         MigrascopeError: its Parquet file is damaged; the message names it.
     """
+    from exporter import compaction  # noqa: PLC0415
+
     return compaction.load(run, measurement)
 
 
@@ -98,7 +104,7 @@ def _fresh_row(data: DataDir, run: RunDir, index: Index) -> RunRow:
 
 def _stored_summary(data: DataDir, run: RunDir) -> Summary | None:
     """An ended run's figures, stored first if they were not; None, and a line in the log, where they cannot be had."""
-    if compaction.pending(run):
+    if run.journals():
         try:
             store_run(data, run)
         except BrokenError as error:  # its exporter still writes, or the disk is full: the next reader's turn
@@ -119,6 +125,9 @@ def _stored_summary(data: DataDir, run: RunDir) -> Summary | None:
 
 
 def _computed(run: RunDir, record: RunRecord) -> Summary:
+    from exporter import compaction  # noqa: PLC0415
+    from exporter.derivation import summarise  # noqa: PLC0415
+
     return summarise(record, compaction.read_compaction(run), lambda measurement: compaction.load(run, measurement))
 
 

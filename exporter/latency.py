@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from exporter.blackout import NANO
 from exporter.metrics.guest import LATENCY_BUCKETS
 from exporter.timeline import Event, Timeline
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 WINDOWS = ("before", "during", "post_copy", "after")
 """Of a run: up to the migration's start, up to the switchover, from there to the last page in post-copy, the rest."""

@@ -82,6 +82,8 @@ def serve(
     logging.getLogger("exporter").setLevel(logging.INFO)
     wake_exactly()
     with _only_one(data):
+        from exporter import derivation  # noqa: F401, PLC0415 - Arrow is loaded now: a run's end does not wait for it
+
         return asyncio.run(_serve(data, listener, linger_seconds, mirroring, observing))
 
 

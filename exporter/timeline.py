@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from driver.progress import ENDED
 from driver.record import RunRecord
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _ENDED = frozenset(f"status={status}" for status in ENDED)
 """The details of the MIGRATION events that end a migration, as the monitor source writes them."""

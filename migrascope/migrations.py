@@ -9,7 +9,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
-from dashboards import report
 from dashboards.tables import outcome_table
 from driver.comparison import COMPARISONS, find_comparison
 from driver.comparison_plan import NOMINAL_PACE, Plan
@@ -98,6 +97,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         if named:
             requests = asyncio.run(_planned(arguments, named))
         records = asyncio.run(run_all(requests, data, view_console()))
+    from dashboards import report  # noqa: PLC0415 - Plotly and Arrow take half a second: not before the guest boots
+
     page = arguments.report or data.path / "reports" / f"{records[0].run}.html"
     report.write(data, [data.run(record.run) for record in records], page)
     _show(arguments, data, records, page)

@@ -13,7 +13,7 @@ from dashboards.tables import mirrors_table
 from driver.datadir import DataDir, RunDir
 from driver.watch import Mirroring, find_exporter
 from exporter import history
-from exporter.mirror import again, process
+from exporter.mirror import process
 from exporter.mirror.destination import destinations_of
 from exporter.mirror.spool import MIB, Spool, forget_dead_exporters, spool_for, spools
 from exporter.mirror.status import Standing, standing, standings
@@ -109,6 +109,8 @@ def _flush(arguments: argparse.Namespace) -> int:
 def _retry(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
     chosen = _chosen(data, arguments)
+    from exporter.mirror import again  # noqa: PLC0415 - Arrow would cost every other command 0.3 s
+
     for spool in chosen:
         note(f"{spool.destination.name}: {again.retry_dead_letters(spool)} dead letters to send again")
     return _send(arguments, data, chosen, [])
@@ -164,6 +166,8 @@ def _send(arguments: argparse.Namespace, data: DataDir, chosen: Sequence[Spool],
     """Spool runs, wait until all that waits in these spools has gone, and tell how they stand."""
     if not chosen:
         raise BadValueError(f"no mirrors in {data.spool}; `--influx-url` or `--remote-write` of a run makes one")
+    from exporter.mirror import again  # noqa: PLC0415 - Arrow would cost every other command 0.3 s
+
     before = sum(spool.checkpoint().dead_letters for spool in chosen)
     stop = threading.Event()
     worker = None

@@ -146,3 +146,10 @@ def test_a_list_of_runs_imports_nothing_that_only_other_commands_need(tmp_path: 
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     assert not {"plotly", "scipy", "duckdb", "prometheus_client", "qemu", "influxdb_client"} & set(done.stdout.split())
+
+
+def test_a_run_begins_without_the_libraries_that_only_its_end_needs() -> None:
+    dear = {"pyarrow", "numpy", "scipy", "duckdb", "plotly", "grafanalib", "influxdb_client", "distributed"}
+    code = "import sys, migrascope.migrations; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not dear & set(done.stdout.split())

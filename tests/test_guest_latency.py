@@ -23,6 +23,7 @@ from driver.clock import Clock
 from driver.datadir import RunDir
 from exporter import compaction
 from exporter.compaction import Compaction
+from exporter.derivation import summarise
 from exporter.latency import Latencies, latencies_by_window
 from exporter.measurements import MEASUREMENTS
 from exporter.metrics.guest import LATENCY_BUCKETS
@@ -30,7 +31,7 @@ from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
 from exporter.sinks.prometheus import PrometheusSink
 from exporter.sources.console import ConsoleSource, Resume
-from exporter.summary import Summary, summarise
+from exporter.summary import Summary
 from exporter.timeline import Event, Span, Timeline
 from tests import recorded
 from tests.native_guest import build_native, run_native

@@ -13,9 +13,9 @@ from driver.datadir import DataDir, RunDir, read_json, write_json
 from driver.record import RunRecord
 from exporter import compaction, figures
 from exporter.compaction import Compaction
-from exporter.figures import Gap
+from exporter.derivation import summarise
 from exporter.sample import Sample
-from exporter.summary import Summary, read_summary, summarise, write_summary
+from exporter.summary import Gap, Summary, read_summary, write_summary
 from tests.recorded import (
     BLACKOUT_SECONDS,
     MIGRATE_SECONDS_PER_GIB,
