@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from driver.clock import Clock
@@ -50,6 +53,11 @@ class Ledger:
         """The phase that lasts now."""
         return self.record.phases[-1].name if self.record.phases else ""
 
+    @property
+    def refused(self) -> bool:
+        """Whether the disk takes nothing at this moment: then neither does a console, and its silence says nothing."""
+        return self._refused_since is not None
+
     def learn(self, **facts: Any) -> None:
         """Put facts into the record; they are written with the next phase."""
         self.record = dataclasses.replace(self.record, **facts)
@@ -86,8 +94,9 @@ class Ledger:
         self._write()
 
     def _write(self) -> bool:
-        """Write what waits; False where the disk refuses (any OSError: full, quota, gone)."""
+        """Write what waits; False where the disk refuses (any OSError: full, quota, gone) or has no room at all."""
         try:
+            _check_room(self.run.path)  # nothing may be waiting here while QEMU's console is cut off
             while self._waiting:
                 append_mark(self.run, self._waiting[0])
                 self._waiting.popleft()
@@ -115,16 +124,22 @@ class Ledger:
                     f" ({self._refusal}); free some space, or choose another with --data-dir"
                 )
 
-    async def flush(self, seconds: float = DISK_FULL_SECONDS) -> None:
-        """Write everything, waiting for the disk at most that long.
+    async def flush(self) -> None:
+        """Write everything; a disk that refuses is waited for until it has refused for 30 s.
 
         Raises:
             BrokenError: the record could not be written.
         """
-        deadline = time.monotonic() + seconds
         while not self._write():
-            if time.monotonic() > deadline:
+            if time.monotonic() - (self._refused_since or 0) > DISK_FULL_SECONDS:
                 raise BrokenError(
                     f"run {self.run.run}: its record could not be written to {self.run.path} ({self._refusal})"
                 )
             await asyncio.sleep(RETRY_SECONDS)
+
+
+def _check_room(path: Path) -> None:
+    """Raise OSError where no file can grow (statvfs: what is reserved is root's; 0 of 0 blocks says nothing)."""
+    space = os.statvfs(path)
+    if space.f_blocks and not (space.f_bfree if os.geteuid() == 0 else space.f_bavail):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))

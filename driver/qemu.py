@@ -24,6 +24,9 @@ KILL_SECONDS = 5.0
 EXIT_SECONDS = 2.0
 """How long a process whose monitor has closed may take to exit before it counts as hanging."""
 
+MACHINES = {"microvm": "microvm,acpi=off"}
+"""Machine types that want an option: docs/qemu.md tells why."""
+
 
 class QemuDiedError(BrokenError):
     """A QEMU exited that should have lived on; `role` says which."""
@@ -69,7 +72,7 @@ def command_line(launch: Launch, monitor_fd: int) -> list[str]:
         accelerator += f",dirty-ring-size={hardware.dirty_ring_size}"
     line = [
         *launch.prefix, launch.binary, "-name", f"guest=migrascope-{launch.run}-{launch.role},debug-threads=on",
-        "-M", hardware.machine, "-accel", accelerator,
+        "-M", MACHINES.get(hardware.machine, hardware.machine), "-accel", accelerator,
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-m", f"{launch.memory_kib}K", "-smp", str(hardware.vcpus),
         "-kernel", str(launch.kernel), "-initrd", str(launch.initrd), "-append", launch.append,

@@ -201,7 +201,9 @@ class _Run:
         return await race(
             self._phases(pair, image, self.guest, migration),
             self.guest.follow(),
-            self.guest.watch_silence(lambda: pair.runs(migration.running_on), lambda: migration.throttle_share),
+            self.guest.watch_silence(
+                lambda: self._should_be_heard(pair, migration), lambda: migration.throttle_share
+            ),
             self._source_dies(pair.source, migration),
             self._destination_dies(pair.destination, migration),
             pair.watch_stopped(),
@@ -273,6 +275,10 @@ class _Run:
     def _learn_guest(self, **facts: Any) -> None:
         if self.ledger.record.guest:
             self.ledger.learn(guest=dataclasses.replace(self.ledger.record.guest, **facts))
+
+    async def _should_be_heard(self, pair: Pair, migration: Migration) -> bool:
+        """Whether the guest should be printing now: the QEMU that has it says so, and its console can be written."""
+        return not self.ledger.refused and await pair.runs(migration.running_on)
 
     async def _cancelled(self) -> None:
         await self.cancel.wait()
