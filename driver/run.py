@@ -201,9 +201,7 @@ class _Run:
         return await race(
             self._phases(pair, image, self.guest, migration),
             self.guest.follow(),
-            self.guest.watch_silence(
-                lambda: self._should_be_heard(pair, migration), lambda: migration.throttle_share
-            ),
+            self.guest.watch_silence(lambda: self._should_be_heard(pair, migration), lambda: migration.throttle_share),
             self._source_dies(pair.source, migration),
             self._destination_dies(pair.destination, migration),
             pair.watch_stopped(),

@@ -71,10 +71,10 @@ def prune(data: DataDir, selection: Selection, *, samples_only: bool, dry: bool)
 
 def compact(data: DataDir) -> Compacted:
     """Close what dead drivers left and store every ended run that has a journal."""
-    waiting = [run for run in data.all_runs() if compaction.pending(run)]
+    waiting = [run for run in data.all_runs() if run.journals()]
     before = sum(_size(run.path) for run in waiting)
     rows = {row.run: row for row in history.runs(data)}
-    left = {run.run: _why_waiting(rows.get(run.run)) for run in waiting if compaction.pending(run)}
+    left = {run.run: _why_waiting(rows.get(run.run)) for run in waiting if run.journals()}
     return Compacted(
         stored=len(waiting) - len(left),
         waiting=tuple(f"run {run}: {reason}" for run, reason in left.items()),

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from driver.datadir import DataDir
-from exporter import upkeep
 from migrascope.command import Command
 from migrascope.options import Parser, add_common_options, data_dir, note
 from migrascope.output import print_json
@@ -30,6 +29,8 @@ def _history(arguments: argparse.Namespace) -> int:
 
 
 def _verify(data: DataDir, arguments: argparse.Namespace) -> int:
+    from exporter import upkeep  # noqa: PLC0415 - Arrow would cost every other command 0.3 s
+
     found = upkeep.verify(data, selection_from(arguments, data))
     faults = {run: lines for run, lines in found.items() if lines}
     if arguments.json:
@@ -48,6 +49,8 @@ def _prune_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _prune(data: DataDir, arguments: argparse.Namespace) -> int:
+    from exporter import upkeep  # noqa: PLC0415
+
     done = upkeep.prune(
         data, selection_from(arguments, data), samples_only=arguments.samples_only, dry=arguments.dry_run
     )
@@ -62,6 +65,8 @@ def _prune(data: DataDir, arguments: argparse.Namespace) -> int:
 
 
 def _compact(data: DataDir, arguments: argparse.Namespace) -> int:
+    from exporter import upkeep  # noqa: PLC0415
+
     done = upkeep.compact(data)
     if arguments.json:
         print_json(asdict(done))
@@ -75,6 +80,8 @@ def _compact(data: DataDir, arguments: argparse.Namespace) -> int:
 
 
 def _rebuild(data: DataDir, arguments: argparse.Namespace) -> int:
+    from exporter import upkeep  # noqa: PLC0415
+
     rows = upkeep.rebuild_index(data)
     damaged = [f"run {row.run}: {row.reason}" for row in rows if row.outcome == "damaged"]
     if arguments.json:
