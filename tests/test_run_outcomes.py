@@ -57,6 +57,12 @@ async def test_a_cold_run_over_tcp_completes_and_its_record_says_all(data: DataD
     assert 0 < (switchover.end_ns or 0) - switchover.start_ns < 2_000_000_000
 
 
+async def test_a_microvm_boots_and_migrates(data: DataDir) -> None:
+    request = a_request(EASY, warm_start=False)
+    record = await ended(replace(request, hardware=replace(HARDWARE, machine="microvm")), data)
+    assert record.outcome == "completed"
+
+
 async def test_a_warm_run_restores_a_saved_guest_and_its_console_goes_on(data: DataDir) -> None:
     for _ in range(2):
         record = await ended(a_request(EASY), data)
