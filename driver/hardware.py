@@ -33,6 +33,10 @@ class Hardware:
             raise BadValueError(f"hardware.dirty_ring_size={size}: want a power of two between 1024 and 65536")
         if size and self.accelerator == "tcg":
             raise BadValueError(f"hardware.dirty_ring_size={size}: only KVM has a dirty ring, accelerator is tcg")
+        if self.machine == "microvm" and self.vcpus > 1:
+            raise BadValueError(
+                f"hardware.vcpus={self.vcpus}: want 1 on a microvm, which has no ACPI here (docs/qemu.md)"
+            )
 
     @property
     def memory_bytes(self) -> int:

@@ -97,6 +97,8 @@ def _pauses(record: RunRecord, times: Timeline, load: Callable[[str], pa.Table])
         silence = longest_silence(ticks, times.migration.start_ns, end_ns)
     if times.resume_ns is None:
         pause = Blackout(seconds=None, why="the guest never resumed at the destination")
+    elif record.hardware is not None and record.hardware.machine == "microvm":
+        pause = Blackout(seconds=None, why="a microvm's clock may lose time (docs/qemu.md)")
     elif times.stop_ns is None:
         pause = Blackout(seconds=None, why="QEMU's STOP event at the source was not seen")
     else:
