@@ -34,9 +34,7 @@ class Hardware:
         if size and self.accelerator == "tcg":
             raise BadValueError(f"hardware.dirty_ring_size={size}: only KVM has a dirty ring, accelerator is tcg")
         if self.machine == "microvm" and self.vcpus > 1:
-            raise BadValueError(
-                f"hardware.vcpus={self.vcpus}: want 1 on a microvm, which has no ACPI here (docs/qemu.md)"
-            )
+            raise BadValueError(f"hardware.vcpus={self.vcpus}: want 1 on a microvm (docs/qemu.md)")
 
     @property
     def memory_bytes(self) -> int:
