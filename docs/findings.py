@@ -95,6 +95,7 @@ def compression(data: DataDir) -> Json:
                    CASE strategy WHEN 'compress' THEN compressible_percent ELSE 100 - change_percent END AS share,
                    CASE outcome WHEN 'completed' THEN total_seconds ELSE {LIMIT_SECONDS} END, outcome
             FROM runs WHERE comparison IN ('compression', 'xbzrle') AND strategy IN ('compress', 'xbzrle')
+                  AND outcome IN ('completed', 'not_converged')
             ORDER BY strategy, share""",
     ).rows
     names = {"compress": "compression, by the share that compresses", "xbzrle": "XBZRLE, by the share left unchanged"}
