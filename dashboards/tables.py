@@ -17,7 +17,7 @@ from dashboards.figures import FIGURE_COLUMNS, figures_of, in_words
 from dashboards.units import MIB, UNKNOWN, digits, duration, whole
 from driver.comparison_plan import NOMINAL_PACE, Comparison
 from driver.doctor import Finding
-from driver.record import RunRecord
+from driver.record import RunRecord, Saved
 from exporter.index import RunRow
 from exporter.mirror.status import Standing
 from exporter.summary import Summary
@@ -60,6 +60,8 @@ def run_tables(record: RunRecord, summary: Summary | None) -> list[RenderableTyp
     for key, name, text in FIGURE_COLUMNS:
         known = getattr(told, key) is not None
         figures.add_row(name, text(told) if known else UNKNOWN, "" if known else told.why.get(key, ""))
+    for name, words in _saved(record.saved).items():
+        figures.add_row(name, words, "")
     phases = _plain_table("phase", "from", "took")
     for phase in record.phases:
         start = (phase.start_ns - record.phases[0].start_ns) / 1e9
@@ -74,6 +76,17 @@ def run_tables(record: RunRecord, summary: Summary | None) -> list[RenderableTyp
     for row in rows:
         accesses.add_row(*row)
     return [answer, figures, *([accesses] * bool(rows)), *([phases] * bool(record.phases)), asked]
+
+
+def _saved(saved: Saved | None) -> dict[str, str]:
+    """What a guest's way through a file took; nothing for other runs."""
+    if saved is None:
+        return {}
+    return {
+        "saved in": duration(saved.save_seconds),
+        "loaded in": UNKNOWN if saved.load_seconds is None else duration(saved.load_seconds),
+        "file": f"{saved.file_bytes / MIB:.1f} MiB, {saved.disk_bytes / MIB:.1f} MiB on disk",
+    }
 
 
 def mirrors_table(mirrors: Sequence[Standing]) -> RenderableType:

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from driver.accelerator import choose_accelerator
+from driver.namespaces import REMEDY
 from workload.errors import MigrascopeError
 from workload.image import Initrd, build_initrd
 from workload.kernel import Kernel, find_kernel
@@ -47,6 +48,8 @@ async def examine(binary: str, kernel: Path | None, data: Path, cache: Path) -> 
         kernel_finding,
         await _kvm(binary, guest_kernel, initrd, cache),
         _post_copy(),
+        _tools("network namespaces", ("ip", "tc"), "runs with hosts=namespaces", REMEDY),
+        _tools("memory nodes", ("numactl",), "binding to memory nodes", "apt-get install numactl"),
         _memory(),
         _disk(data),
         _prometheus(cache),
@@ -131,6 +134,16 @@ def _post_copy() -> Finding:
         subject="post-copy", found=False, needed=False, detail=refusal,
         disables="post-copy: such runs end as `unsupported`",
         remedy="sysctl vm.unprivileged_userfaultfd=1, or run as root",
+    )  # fmt: skip
+
+
+def _tools(subject: str, programs: tuple[str, ...], disables: str, remedy: str) -> Finding:
+    missing = [program for program in programs if not shutil.which(program)]
+    if not missing:
+        return Finding(subject=subject, found=True, needed=False, detail=f"{' and '.join(programs)} on the path")
+    return Finding(
+        subject=subject, found=False, needed=False, detail=f"{' and '.join(missing)} not on the path",
+        disables=f"{disables}: such runs end as `unsupported`", remedy=remedy,
     )  # fmt: skip
 
 

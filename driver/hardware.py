@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from workload.errors import BadValueError
 from workload.value import check_settings, setting
+
+LIST = re.compile(r"\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,18 @@ class Hardware:
         0, unit="entries", help="KVM's dirty ring a vCPU, a power of two; 0 = dirty bitmap", group="hardware",
         low=1024, high=65536, zero=True,
     )  # fmt: skip
+    prealloc: bool = setting(False, unit="", help="take all of the guest's RAM at the start", group="hardware")
+    locked_pages: bool = setting(False, unit="", help="lock QEMU's memory into the host's RAM", group="hardware")
+    huge_pages_mib: int = setting(
+        0, unit="MiB", help="back the guest's RAM with the host's huge pages of 2 or 1024 MiB; 0 = ordinary pages",
+        group="hardware", low=2, high=1024, zero=True,
+    )  # fmt: skip
+    source_cpus: str = setting("", unit="LIST", help="host CPUs of the source, as 0-1,4; empty = all", group="hardware")
+    destination_cpus: str = setting("", unit="LIST", help="host CPUs of the destination", group="hardware")
+    source_nodes: str = setting(
+        "", unit="LIST", help="host memory nodes of the source (numactl --membind); empty = all", group="hardware"
+    )
+    destination_nodes: str = setting("", unit="LIST", help="host memory nodes of the destination", group="hardware")
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -35,8 +50,23 @@ class Hardware:
             raise BadValueError(f"hardware.dirty_ring_size={size}: only KVM has a dirty ring, accelerator is tcg")
         if self.machine == "microvm" and self.vcpus > 1:
             raise BadValueError(f"hardware.vcpus={self.vcpus}: want 1 on a microvm (docs/qemu.md)")
+        if self.huge_pages_mib not in (0, 2, 1024):
+            raise BadValueError(f"hardware.huge_pages_mib={self.huge_pages_mib}: want 0 (off), 2 or 1024")
+        for name in ("source_cpus", "destination_cpus", "source_nodes", "destination_nodes"):
+            words = getattr(self, name)
+            if words and not LIST.fullmatch(words):
+                raise BadValueError(f"hardware.{name}={words!r}: want numbers and ranges, as 0-1,4")
 
     @property
     def memory_bytes(self) -> int:
         """Guest RAM in bytes."""
         return self.memory_mib << 20
+
+
+def numbers(words: str) -> set[int]:
+    """Read a list of numbers and ranges as the kernel writes them: 0-1,4."""
+    found: set[int] = set()
+    for part in words.split(","):
+        low, _, high = part.partition("-")
+        found |= set(range(int(low), int(high or low) + 1))
+    return found

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from driver.accelerator import AcceleratorChoice, choose_accelerator
+from driver.binding import binding, check_bindings
 from driver.datadir import RunDir
 from driver.facts import binary_facts
 from driver.hardware import Hardware
@@ -61,7 +62,7 @@ class Kit:
         """
         return Launch(
             role=role,
-            prefix=prefix,
+            prefix=(*prefix, *binding(self.hardware, role)),
             binary=(self.destination if role == "destination" else self.source).path,
             run=run.run,
             hardware=self.hardware,
@@ -131,7 +132,7 @@ async def find_kit(request: Request) -> Kit:
             f"hardware.dirty_ring_size={request.hardware.dirty_ring_size}: only KVM has a dirty ring, and this host's"
             f" guests run under {accelerator.name} ({accelerator.reason})"
         )
-    return Kit(
+    kit = Kit(
         hardware=request.hardware,
         workload=request.workload,
         source=source,
@@ -140,3 +141,5 @@ async def find_kit(request: Request) -> Kit:
         initrd=initrd,
         accelerator=accelerator,
     )
+    check_bindings(kit.hardware, kit.memory_kib)
+    return kit

@@ -21,6 +21,7 @@ GREETING_SECONDS = 20.0
 QUIT_SECONDS = 2.0
 TERMINATE_SECONDS = 1.0
 KILL_SECONDS = 5.0
+BACKEND = "guest-ram"
 EXIT_SECONDS = 2.0
 """How long a process whose monitor has closed may take to exit before it counts as hanging."""
 
@@ -70,9 +71,10 @@ def command_line(launch: Launch, monitor_fd: int) -> list[str]:
     accelerator = f"{launch.accelerator},thread=multi" if launch.accelerator == "tcg" else launch.accelerator
     if hardware.dirty_ring_size:
         accelerator += f",dirty-ring-size={hardware.dirty_ring_size}"
+    machine, backend = MACHINES.get(hardware.machine, hardware.machine), _memory_backend(launch)
     line = [
         *launch.prefix, launch.binary, "-name", f"guest=migrascope-{launch.run}-{launch.role},debug-threads=on",
-        "-M", MACHINES.get(hardware.machine, hardware.machine), "-accel", accelerator,
+        "-M", machine + f",memory-backend={BACKEND}" * bool(backend), *backend, "-accel", accelerator,
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
         "-m", f"{launch.memory_kib}K", "-smp", str(hardware.vcpus),
         "-kernel", str(launch.kernel), "-initrd", str(launch.initrd), "-append", launch.append,
@@ -83,9 +85,20 @@ def command_line(launch: Launch, monitor_fd: int) -> list[str]:
     ]  # fmt: skip
     line += ["-cpu", "host"] * (launch.accelerator == "kvm")
     line += ["-cpu", "qemu64,+pdpe1gb"] * (launch.accelerator == "tcg" and launch.gib_pages)
+    line += ["-overcommit", "mem-lock=on"] * hardware.locked_pages
     line += ["-S"] * launch.paused
     line += ["-incoming", "defer"] * launch.incoming
     return line
+
+
+def _memory_backend(launch: Launch) -> list[str]:
+    """RAM that is not simply taken as it is touched: allocated at once, or in huge pages."""
+    huge, size = launch.hardware.huge_pages_mib, f"{launch.memory_kib}K"
+    if not huge and not launch.hardware.prealloc:
+        return []
+    kind = f"memory-backend-memfd,hugetlb=on,hugetlbsize={huge}M" if huge else "memory-backend-ram"
+    allocated = "on" if launch.hardware.prealloc else "off"
+    return ["-object", f"{kind},id={BACKEND},size={size},prealloc={allocated}"]
 
 
 class Qemu:

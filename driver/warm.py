@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from driver.datadir import RunDir, read_json, write_json
@@ -45,7 +45,7 @@ class WarmImage:
 def image_key(kit: Kit) -> str:
     """Name what a saved guest depends on: hardware, workload, kernel, initrd, QEMU binary, accelerator."""
     parts = (
-        kit.hardware,
+        replace(kit.hardware, destination_cpus="", destination_nodes=""),
         kit.memory_kib,
         kit.workload,
         kit.kernel.sha256,

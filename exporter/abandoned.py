@@ -35,6 +35,7 @@ def close_abandoned(run: RunDir) -> RunRecord:
             who = "exporter" if record.kind == "observed" else "driver"
             record = replace(record, outcome="abandoned", reason=f"the {who} died {where}")
             write_record(run, record)
+            run.remove_state()
         return record
 
 

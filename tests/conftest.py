@@ -111,7 +111,17 @@ def browser(chromium_binary: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def run_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDir]:
+def cached_tools(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`ip`, `tc` and `numactl` of the cache, where this system has none."""
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{cache / 'bin'}")
+
+
+@pytest.fixture
+def run_data(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    cached_tools: None,  # noqa: ARG001 - runs find them
+) -> Iterator[DataDir]:
     """A data directory with a very long path and a comma and spaces in it; its sockets' directory ends up empty."""
     runtime = Path(f"/tmp/mr-{os.getpid()}")
     runtime.mkdir(mode=0o700)

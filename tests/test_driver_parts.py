@@ -213,6 +213,16 @@ def test_who_holds_the_drivers_lock_takes_it_again_for_each_run_and_lets_go_at_t
     assert free()
 
 
+def test_an_abandoned_runs_saved_guest_is_removed(tmp_path: Path) -> None:
+    ledger = a_ledger(tmp_path / "r1")
+    ledger.phase("migrate")
+    ledger.run.lock.touch()
+    for name in ("state", "state.part"):
+        (ledger.run.path / name).write_bytes(b"QEVM")
+    assert close_abandoned(ledger.run).outcome == "abandoned"
+    assert not list(ledger.run.path.glob("state*"))
+
+
 def test_only_who_obtains_a_runs_lock_closes_it_as_abandoned(tmp_path: Path) -> None:
     ledger = a_ledger(tmp_path / "r1")
     ledger.phase("start")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from driver.transport import TRANSPORTS
 from tests.driver_process import a_request
 from tests.fake_qemu import FakeQemu
 from tests.real_runs import ended, names, no_qemu_of, phase_of, pids, running, until
+from workload.cache import cache_dir
 from workload.errors import BadValueError, BrokenError, UnsupportedError
 
 QUICK = Scenario(bandwidth_mib_s=1000, downtime_limit_ms=500, max_time_seconds=30)
@@ -45,18 +47,24 @@ def binary(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(request.param))
 
 
+def ip(*words: str) -> subprocess.CompletedProcess[str]:
+    """`ip`, of the system or of the cache."""
+    found = shutil.which("ip", path=f"{os.environ['PATH']}:{cache_dir() / 'bin'}")
+    return subprocess.run([found or "/no/ip", *words], capture_output=True, text=True, check=False)
+
+
 def namespaces() -> set[str]:
-    listed = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=True).stdout
+    listed = ip("netns", "list").stdout
     return {line.split()[0] for line in listed.splitlines() if line.startswith("migrascope-")}
 
 
 def may_make_namespaces() -> bool:
     name = f"migrascope-try-{os.getpid()}"
     try:
-        made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode == 0
+        made = ip("netns", "add", name).returncode == 0
     except FileNotFoundError:
         return False
-    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
+    ip("netns", "delete", name)
     return made
 
 
@@ -159,6 +167,7 @@ def _commands_with(word: str) -> list[str]:
 
 
 @needs_namespaces
+@pytest.mark.usefixtures("cached_tools")
 async def test_namespaces_are_gone_with_their_context_and_a_dead_drivers_are_swept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +215,7 @@ with socket.create_connection((sys.argv[1], 7)) as connection:
 
 
 @needs_namespaces
+@pytest.mark.usefixtures("cached_tools")
 async def test_what_tc_refuses_is_unsupported_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

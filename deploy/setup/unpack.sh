@@ -17,6 +17,8 @@ alertmanager     -           prometheus-alertmanager                     alertma
 victoria-metrics -           victoria-metrics                            victoria-metrics=usr/bin/victoria-metrics
 influxdb         -           influxdb                                    influxd=usr/bin/influxd
 qemu-10          -backports  qemu-system-x86                             qemu-system-x86_64-10.0=usr/bin/qemu-system-x86_64
+iproute2         -           iproute2                                    ip=bin/ip,tc=sbin/tc
+numactl          -           numactl                                     numactl=usr/bin/numactl
 chromium         -           chromium-headless-shell,fonts-dejavu-core   chromium=usr/lib/chromium/chromium-headless-shell
 TABLE
 }
@@ -62,7 +64,13 @@ stamped() {
 # this script is part of it, since it writes the programs' scripts
 made_from() { echo "$VERSION_CODENAME" "$1" "$(sha256sum <"$script")"; }
 
-starts() { "$1" --version >/dev/null 2>&1 || "$1" version >/dev/null 2>&1; }
+starts() {
+  local option
+  for option in --version version -V --show; do # ip and tc know -V, numactl --show
+    ! "$1" $option >/dev/null 2>&1 || return 0
+  done
+  return 1
+}
 
 unpack() {
   local tool=$1 row suite packages programs root deb program from=()

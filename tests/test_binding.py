@@ -1,0 +1,107 @@
+"""Binding, preallocated, locked and huge pages: felt by real QEMUs, refused where there are none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from driver.binding import binding, check_bindings
+from driver.datadir import DataDir
+from driver.hardware import Hardware, numbers
+from driver.scenario import Scenario
+from tests.driver_process import HARDWARE, a_request
+from tests.real_runs import phase_of, pids, running, until
+from workload.errors import BadValueError, UnsupportedError
+
+MEMORY_KIB = 128 << 10
+NODES = Path("/sys/devices/system/node")
+
+
+@pytest.fixture
+def data(run_data: DataDir) -> DataDir:
+    return run_data
+
+
+def test_each_side_is_bound_to_its_own_cpus_and_nodes() -> None:
+    hardware = Hardware(source_cpus="0-1", destination_nodes="0,2-3")
+    assert binding(hardware, "source") == ("taskset", "-c", "0-1")
+    assert binding(hardware, "destination") == ("numactl", "--membind=0,2-3")
+    assert numbers("0,2-4,9") == {0, 2, 3, 4, 9}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"source_cpus": "0-"}, "source_cpus='0-': want numbers and ranges"),
+        ({"destination_nodes": "all"}, "destination_nodes='all': want numbers"),
+        ({"huge_pages_mib": 4}, "huge_pages_mib=4: want 0"),
+    ],
+)
+def test_bindings_that_nobody_could_mean_are_bad_values(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadValueError, match=words):
+        Hardware(**changes)
+
+
+def test_what_this_host_does_not_have_is_unsupported_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UnsupportedError, match="destination_cpus=4000: CPU 4000 cannot be had here, only 0"):
+        check_bindings(Hardware(destination_cpus="4000"), MEMORY_KIB)
+    numactl = tmp_path / "numactl"
+    numactl.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnsupportedError, match="source_nodes=4000: this host has no memory node 4000"):
+        check_bindings(Hardware(source_nodes="4000"), MEMORY_KIB)
+    numactl.unlink()
+    with pytest.raises(UnsupportedError, match="source_nodes=0: numactl is missing"):
+        check_bindings(Hardware(source_nodes="0"), MEMORY_KIB)
+
+
+def test_huge_pages_are_counted_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("driver.binding.HUGE_PAGES", tmp_path)
+    hardware = Hardware(memory_mib=128, huge_pages_mib=2)
+    with pytest.raises(UnsupportedError, match="want 128 free pages, this host has 0; as root: echo 128 >"):
+        check_bindings(hardware, MEMORY_KIB)
+    pool = tmp_path / "hugepages-2048kB"
+    pool.mkdir()
+    (pool / "free_hugepages").write_text("128\n")
+    check_bindings(hardware, MEMORY_KIB)
+    with pytest.raises(UnsupportedError, match="131080 KiB is not a multiple of it"):
+        check_bindings(hardware, MEMORY_KIB + 8)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("name", ["qemu_binary", "qemu_10_binary"])
+async def test_a_guest_is_bound_allocated_at_once_and_locked(
+    data: DataDir, name: str, request: pytest.FixtureRequest
+) -> None:
+    own = sorted(os.sched_getaffinity(0))
+    nodes = "0" if shutil.which("numactl") and (NODES / "node0").is_dir() else ""
+    hardware = replace(
+        HARDWARE, prealloc=True, locked_pages=os.getuid() == 0, vcpus=2, source_cpus=str(own[0]),
+        destination_cpus=str(own[-1]), source_nodes=nodes,
+    )  # fmt: skip
+    asked = a_request(Scenario(bandwidth_mib_s=1000, downtime_limit_ms=500), binary=str(request.getfixturevalue(name)))
+    async with running(replace(asked, hardware=hardware), data) as (task, run, _):
+        await until(lambda: phase_of(run) == "settle")
+        found = pids(run)
+        assert os.sched_getaffinity(found["source"]) == {own[0]}
+        assert os.sched_getaffinity(found["destination"]) == {own[-1]}
+        policies = Path(f"/proc/{found['source']}/numa_maps")
+        assert not nodes or "bind:0" in policies.read_text()  # noqa: ASYNC240 - a file of /proc
+        # the destination has all its RAM before a page of the guest has come
+        assert psutil.Process(found["destination"]).memory_info().rss > hardware.memory_bytes
+        if hardware.locked_pages:
+            assert locked_kib(found["source"]) > hardware.memory_bytes >> 10
+        record = await task
+    assert record.outcome == "completed", record.reason
+    assert record.hardware == hardware
+
+
+def locked_kib(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmLck")).split()[1])
