@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import Path
@@ -13,6 +14,7 @@ from driver.datadir import CampaignDir, RunDir
 from workload.errors import BrokenError, MigrascopeError
 
 VARIABLE = "MIGRASCOPE_DRIVER_LOCK"
+LOOKS, LOOK_SECONDS = 3, 0.05
 
 _holding: ContextVar[bool] = ContextVar("driver_lock_held", default=False)
 
@@ -73,12 +75,13 @@ def campaign_lock(campaign: CampaignDir) -> Iterator[None]:
         MigrascopeError: another process holds it.
         OSError: the file cannot be made.
     """
-    with try_lock(campaign.lock) as taken:
-        if not taken:
-            raise MigrascopeError(
-                f"campaign {campaign.campaign}: is being run already (another process holds {campaign.lock})"
-            )
-        yield
+    for _ in range(LOOKS):
+        with try_lock(campaign.lock) as taken:
+            if taken:
+                yield
+                return
+        time.sleep(LOOK_SECONDS)  # who only looks whether a driver lives (`campaign_lives`) holds it for an instant
+    raise MigrascopeError(f"campaign {campaign.campaign}: is being run already (another process holds {campaign.lock})")
 
 
 def campaign_lives(campaign: CampaignDir) -> bool:
