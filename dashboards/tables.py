@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +23,8 @@ from exporter.mirror.status import Standing
 from exporter.summary import Summary
 
 SHORTEST_NAME = 14
+WIDEST_FRAME = 40
+"""More than what headings and gaps add to the width of the cells of the list of runs."""
 
 
 def outcome_table(rows: Sequence[RunRow]) -> RenderableType:
@@ -40,16 +42,34 @@ def outcome_table(rows: Sequence[RunRow]) -> RenderableType:
 
 def runs_table(rows: Sequence[RunRow]) -> RenderableType:
     """What `runs` lists: one line a run, oldest first."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    table.add_column("run", no_wrap=True)
-    table.add_column("scenario", overflow="fold", min_width=SHORTEST_NAME)
-    table.add_column("outcome", no_wrap=True)
-    table.add_column("total\ns", justify="right", no_wrap=True)
-    table.add_column("blackout\nms", justify="right", no_wrap=True)
-    for row in rows:
-        total, _, blackout, *_ = _figures(row.figures)
-        table.add_row(row.run, row.scenario or UNKNOWN, outcome_text(row.outcome), total, blackout)
-    return table
+    return _RunsTable(rows)
+
+
+class _RunsTable:
+    """The list of runs. Where no line must fold, Rich is given whole columns: row by row 2,000 runs take it 0.6 s."""
+
+    def __init__(self, rows: Sequence[RunRow]) -> None:
+        self._lines = [
+            (Text(row.run), Text(row.scenario or UNKNOWN), outcome_text(row.outcome), *map(Text, (total, blackout)))
+            for row in rows
+            for total, _, blackout, *_ in [_figures(row.figures)]
+        ]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns = list(zip(*self._lines, strict=True))
+        widths = [max(cell.cell_len for cell in column) for column in columns]
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        table.add_column("run", no_wrap=True)
+        table.add_column("scenario", overflow="fold", min_width=SHORTEST_NAME)
+        table.add_column("outcome", no_wrap=True)
+        table.add_column("total\ns", justify="right", no_wrap=True)
+        table.add_column("blackout\nms", justify="right", no_wrap=True)
+        if sum(widths) + WIDEST_FRAME <= options.max_width:
+            table.add_row(*(Text("\n").join(column) for column in columns))
+        else:
+            for line in self._lines:
+                table.add_row(*line)
+        yield table
 
 
 def run_tables(record: RunRecord, summary: Summary | None) -> list[RenderableType]:

@@ -20,6 +20,7 @@ from driver.doctor import Finding
 from driver.record import OUTCOMES, read_record
 from driver.watch import LiveState
 from exporter import history
+from exporter.index import RunRow
 from tests.report_runs import SCENARIO, replayed_run
 
 MIB = 1 << 20
@@ -199,3 +200,17 @@ def test_every_colour_of_text_and_lines_stands_out_from_its_ground(mode: str) ->
         high, low = sorted((brightness(getattr(colour, mode)), ground), reverse=True)
         wanted = 4.5 if name in ("text", "quiet", "good", "bad", "undecided", "blackout") else 3.0
         assert (high + 0.05) / (low + 0.05) >= wanted, name
+
+
+def test_the_list_of_runs_is_the_same_whether_its_lines_must_fold_or_not() -> None:
+    rows = [
+        RunRow(
+            run=f"r{number}", scenario="pre-copy." * (1 + number % 3), outcome="completed", conditions={}, figures={}
+        )
+        for number in range(5)
+    ]
+    wide, narrow = (printed(tables.runs_table(rows), width=width) for width in (200, 70))
+    assert [line.split() for line in wide] == [line.split() for line in narrow]
+    folded = printed(tables.runs_table(rows), width=45)
+    assert len(folded) > len(wide)
+    assert [line.split()[0] for line in folded if line.startswith("r")][1:] == [row.run for row in rows]
