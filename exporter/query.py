@@ -143,6 +143,7 @@ def _connected(
         "autoload_known_extensions": False,
     }
     with duckdb.connect(":memory:", config=settings) as connection:
+        connection.execute("SET parquet_metadata_cache = true")  # a view is bound when it is made, and when it is read
         connection.register("runs", runs_table(rows if "runs" in words else []))
         connection.register(MOMENTS, _moments_table(rows))
         for name, paths in files.items():
