@@ -14,7 +14,6 @@ from driver.check_binary import BinaryFacts, ask, ask_binary
 from driver.datadir import DataDir
 from driver.facts import binary_facts
 from driver.hardware import Hardware
-from driver.lock import VARIABLE
 from driver.run import run_migration
 from driver.scenario import Scenario
 from tests.driver_process import a_request
@@ -130,17 +129,11 @@ async def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
             await ask(str(path))
 
 
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DataDir:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
-    return DataDir.open(tmp_path / "data")
-
-
 @pytest.mark.qemu
-async def test_a_run_that_would_kill_its_destination_ends_before_its_guest_begins(data: DataDir) -> None:
-    record = await run_migration(a_request(Scenario(multifd_channels=2, post_copy_iterations=2)), data, None)
+async def test_a_run_that_would_kill_its_destination_ends_before_its_guest_begins(run_data: DataDir) -> None:
+    record = await run_migration(a_request(Scenario(multifd_channels=2, post_copy_iterations=2)), run_data, None)
     assert record.outcome == "unsupported"
     assert record.reason
     assert "multifd" in record.reason
     assert [phase.name for phase in record.phases] == ["start"]
-    assert not data.run(record.run).console("source").exists()
+    assert not run_data.run(record.run).console("source").exists()

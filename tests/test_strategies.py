@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
 from driver.datadir import DataDir
-from driver.lock import VARIABLE
 from driver.marks import Mark, read_marks
 from driver.progress import Progress
 from driver.record import RunRecord
-from driver.run import run_migration
 from driver.scenario import Scenario
 from tests.driver_process import a_request
+from tests.real_runs import ended
 
 pytestmark = pytest.mark.qemu
 
@@ -142,36 +139,23 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDir]:
-    """A data directory; the runtime directory, which holds the run's keys, ends up empty."""
-    runtime = Path(f"/tmp/mr-{os.getpid()}")
-    runtime.mkdir(mode=0o700)
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
-    yield DataDir.open(tmp_path / "data")
-    left = [str(path) for path in runtime.rglob("*")]
-    runtime.rmdir() if not left else None
-    assert not left
-
-
 def of_version(version: str, request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue({"7.2": "qemu_binary", "10.0": "qemu_10_binary"}[version]))
 
 
-def actions(record: RunRecord, data: DataDir) -> list[Mark]:
+def actions(record: RunRecord, run_data: DataDir) -> list[Mark]:
     taken = {"pause", "post-copy", "cut", "recover", "retune"}
-    return [mark for mark in read_marks(data.run(record.run)) if mark.kind == "action" and mark.name in taken]
+    return [mark for mark in read_marks(run_data.run(record.run)) if mark.kind == "action" and mark.name in taken]
 
 
 @pytest.mark.parametrize(
     ("name", "version"), [(name, version) for name, case in CASES.items() for version in case.versions]
 )
 async def test_a_strategy_is_negotiated_and_takes_effect(
-    name: str, version: str, data: DataDir, request: pytest.FixtureRequest
+    name: str, version: str, run_data: DataDir, request: pytest.FixtureRequest
 ) -> None:
     case = CASES[name]
-    record = await run_migration(a_request(case.scenario, binary=of_version(version, request)), data, None)
+    record = await ended(a_request(case.scenario, binary=of_version(version, request)), run_data)
     xbzrle_alone = case.scenario.strategies == ("xbzrle",)  # of a content that never repeats it can make nothing less
     assert (record.outcome, record.reason if record.outcome != "not_converged" else None) == (
         "not_converged" if xbzrle_alone else "completed", None
@@ -181,4 +165,4 @@ async def test_a_strategy_is_negotiated_and_takes_effect(
         assert record.negotiated["parameters"][parameter] == value
     if not xbzrle_alone:  # a cancelled migration tells only its status
         assert case.felt(Progress.parse(record.final)), record.final
-    assert [mark.name for mark in actions(record, data)] == list(case.actions)
+    assert [mark.name for mark in actions(record, run_data)] == list(case.actions)
