@@ -32,7 +32,7 @@ class Boundary:
     limit at the measured bandwidth (median of the last five boundaries, None until QEMU measured one);
     `iteration_seconds`, `sent_bytes` and `dirtied_bytes` are of the iteration that the sync ended: pages sent by
     whichever way times the page size, and, exactly, `change of remaining + sent` (None where its beginning was not
-    seen). Times are nanoseconds of the samples' clock.
+    seen); `mixed` says that the conditions changed within it. Times are nanoseconds of the samples' clock.
     """
 
     iteration: int
@@ -43,6 +43,7 @@ class Boundary:
     iteration_seconds: float | None = None
     sent_bytes: float | None = None
     dirtied_bytes: float | None = None
+    mixed: bool = False
 
     @property
     def ratio(self) -> float | None:
@@ -57,9 +58,14 @@ class Boundary:
         return self.dirtied_bytes / self.sent_bytes
 
 
+def of_one_piece(boundaries: Sequence[Boundary]) -> list[Boundary]:
+    """Those whose iteration tells of the guest: the first sends all of RAM, a mixed one saw two sets of conditions."""
+    return [each for each in boundaries if each.iteration > 2 and not each.mixed]
+
+
 def dirtied_ratios(boundaries: Sequence[Boundary]) -> list[float]:
-    """What is known of dirtied / sent, the first iteration left out: it sends all of RAM, whatever the guest does."""
-    return [ratio for each in boundaries if each.iteration > 2 and (ratio := each.dirtied_ratio) is not None]
+    """What is known of dirtied / sent under the present conditions."""
+    return [ratio for each in of_one_piece(boundaries) if (ratio := each.dirtied_ratio) is not None]
 
 
 @dataclass(frozen=True, kw_only=True)

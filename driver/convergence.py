@@ -6,7 +6,7 @@ The rules and their gates come from 221 recorded migrations (docs/convergence.md
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from driver.bottleneck import bottleneck
 from driver.boundary import CAPPED, NANO, Boundary, BoundaryFinder
@@ -79,6 +79,7 @@ class Judge:
     _finder: BoundaryFinder = field(init=False)
     _publication: Publication = field(default_factory=Publication)
     _started_ns: int | None = None
+    _changed: bool = False
 
     def __post_init__(self) -> None:
         self._finder = BoundaryFinder(
@@ -92,6 +93,7 @@ class Judge:
     def restart(self) -> None:
         """Forget the boundaries: what was seen before the conditions changed says nothing about now."""
         self.boundaries.clear()
+        self._changed = True
         self._finder.forget_bandwidth()
 
     def retuned(self, downtime_limit_seconds: float, bandwidth_limit: float | None) -> None:
@@ -111,6 +113,7 @@ class Judge:
         boundary = self._finder.sample(time_ns, progress)
         if boundary is None:
             return None
+        boundary, self._changed = replace(boundary, mixed=self._changed), False
         self.throttling.boundary(boundary)
         if boundary.threshold_bytes is not None:
             self.boundaries.append(boundary)

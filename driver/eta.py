@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from driver.boundary import NANO, WINDOW_NS, Boundary, dirtied_ratios
+from driver.boundary import NANO, WINDOW_NS, Boundary, dirtied_ratios, of_one_piece
 
 AGEING = 0.9
 """What an iteration's weight is multiplied by for every one that came after it."""
@@ -62,13 +62,13 @@ def fit(boundaries: Sequence[Boundary], bandwidth: float) -> Dirtying | None:
     saturates, bends b (docs/convergence.md has the figures).
     """
     known = [each for each in boundaries if each.sent_bytes and each.dirtied_bytes is not None]
-    later = [each for each in known if each.iteration > 2]
+    later = of_one_piece(known)
     if later:
         weights = [AGEING ** (len(later) - 1 - index) for index in range(len(later))]
         dirtied = sum(weight * (each.dirtied_bytes or 0.0) for weight, each in zip(weights, later, strict=True))
         sent = sum(weight * (each.sent_bytes or 0.0) for weight, each in zip(weights, later, strict=True))
         return Dirtying(scale=dirtied / sent * bandwidth, exponent=1.0)
-    if known and (seconds := known[0].iteration_seconds):
+    if known and known[0].iteration == 2 and (seconds := known[0].iteration_seconds):
         return Dirtying(scale=(known[0].dirtied_bytes or 0.0) / seconds**FIRST_EXPONENT, exponent=FIRST_EXPONENT)
     return None
 

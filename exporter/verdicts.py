@@ -97,8 +97,8 @@ class Verdicts:
         if sent and total:
             self._transfer_ratio = sent / total
         verdict = self._judge.sample(time_ns, progress, self._step_to_come(progress))
-        if verdict is not None:
-            self._last, self._over = verdict, False
+        if verdict is not None and not self._over:  # the last pass's own sync decides nothing any more
+            self._last = verdict
             self._final = self._finals(time_ns)
             return [Sample("verdict", time_ns, self._fields(verdict))]
         if time_ns - self._range_said_ns >= FIRST_RANGE_NS and (first := self._judge.first_range(progress)):

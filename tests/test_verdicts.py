@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driver.bottleneck import bottleneck, in_words
-from driver.boundary import Boundary
+from driver.boundary import Boundary, dirtied_ratios
 from driver.downtime import Switchover, expected_blackout, link_speed
 from driver.eta import Publication, estimate, fit
 from driver.progress import Progress
@@ -131,6 +131,24 @@ def test_the_parts_of_the_downtime_add_up_to_stop_to_resume(name: str) -> None:
     assert sum(parts.values()) == pytest.approx(events["RESUME"] - events["STOP"], abs=1e-6)
     assert parts["downtime_last_pass_seconds"] > 0.005
     assert float(last["transfer_ratio"]) > 0.5
+
+
+@pytest.mark.parametrize("name", ["7.2-m-autoconverge-i80-s19", "10.0-unix-ws64", "10.0-m-autoconverge-i80-s19"])
+def test_the_last_pass_s_own_sync_is_no_boundary_and_the_last_word_is_not_stalled(name: str) -> None:
+    stop = next(line.seconds for line in captures.read(name) if line.kind == "event" and line.data["event"] == "STOP")
+    samples = verdict_samples(name, RESCUE)
+    assert not [each for each in samples if each.time_ns > stop * 1e9 and "iteration_remaining_bytes" in each.fields]
+    assert samples[-1].time_ns > stop * 1e9
+    assert samples[-1].fields["stalled"] == samples[-1].fields["not_converging"] == 0.0
+
+
+def test_an_iteration_in_which_the_throttle_changed_says_nothing_of_what_the_guest_dirties_now() -> None:
+    mixed = replace(boundary(9, 10e6, dirtied=10e6), mixed=True)
+    assert dirtied_ratios([mixed]) == []
+    assert fit([mixed], 1e7) is None
+    found = fit([mixed, boundary(10, 10e6, dirtied=2e6)], 1e7)
+    assert found is not None
+    assert found.scale == pytest.approx(2e6)
 
 
 def test_a_guest_that_goes_on_at_the_source_has_not_been_switched_over() -> None:
