@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from driver.monitor import Commands, RefusedError
 from driver.transport import TRANSPORTS
@@ -39,10 +39,6 @@ async def open_stream(name: str, route: Route, source: End, destination: End) ->
     Raises:
         UnsupportedError: a QEMU or this host does not do this transport; in its own words.
     """
-    if known_as := TRANSPORTS[name].known_as:
-        for role, qemu in (("source", source), ("destination", destination)):
-            if not knows_address(await qemu.execute("query-qmp-schema"), known_as):
-                raise UnsupportedError(f"{role}: this QEMU cannot migrate to a {known_as}; a newer one may (--qemu)")
     if TRANSPORTS[name].saves:
         return _SAVE[name](route)
     try:
@@ -54,11 +50,6 @@ async def open_stream(name: str, route: Route, source: End, destination: End) ->
 def load_address(name: str, route: Route) -> str:
     """The address from which the destination loads a guest that was saved over this transport."""
     return _LOAD[name](route)
-
-
-def knows_address(schema: Sequence[Mapping[str, Any]], kind: str) -> bool:
-    """Whether a QMP schema has this kind of migration address (enum MigrationAddressType, whose name QEMU masks)."""
-    return any({"socket", "exec", "rdma", kind} <= set(entry.get("values", ())) for entry in schema)
 
 
 async def _open_unix(route: Route, _source: End, destination: End) -> str:
