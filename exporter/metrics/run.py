@@ -50,6 +50,10 @@ def _record() -> list[Metric]:
             field="bandwidth_bytes_per_second", help="The cap on bandwidth that the scenario asks for (run.json)",
         ),
         Metric(
+            name="migrascope_run_throttle_limit_ratio", kind="gauge", measurement="run", field="throttle_limit_ratio",
+            help="The highest throttle that auto-converge may take, where it is on (run.json)",
+        ),
+        Metric(
             name="migrascope_run_max_iterations", kind="gauge", measurement="run", field="max_iterations",
             help="The iterations after which the run is cancelled (run.json)",
         ),

@@ -115,6 +115,8 @@ class RunSeries:
             self._set("migrascope_run_downtime_limit_seconds", scenario.downtime_limit_seconds)
             bandwidth = float(scenario.bandwidth_bytes_per_second)
             self._set("migrascope_run_bandwidth_limit_bytes_per_second", bandwidth)
+            if scenario.auto_converge_increment:
+                self._set("migrascope_run_throttle_limit_ratio", scenario.auto_converge_max / 100)
             self._set("migrascope_run_max_iterations", float(scenario.max_iterations))
             self._set("migrascope_run_max_time_seconds", float(scenario.max_time_seconds))
         vcpus = [(str(number),) for number in range(record.hardware.vcpus if record.hardware else 0)]
