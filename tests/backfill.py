@@ -5,18 +5,15 @@ from __future__ import annotations
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client import Metric as ClientMetric
 
 from exporter.catalogue import CATALOGUE
 from exporter.metric import OWN, Metric
-from exporter.sample import Sample
-from exporter.selfmetrics import SelfMetrics
-from exporter.sinks.prometheus import PrometheusSink
 from tests.asking import Span
 from tests.replay import Recording
+from tests.stepping import steps
 
 STEP_SECONDS = 0.5
 SUMMARY = {
@@ -29,33 +26,13 @@ SUMMARY = {
 """Figures such as a summary holds."""
 
 
-OWN_FAMILIES = frozenset(metric.family for metric in CATALOGUE if metric.measurement in OWN)
-
-
 def write_blocks(promtool: Path, folder: Path, recordings: Sequence[Recording], start: float, instance: str) -> Span:
     """Make `folder` a Prometheus' data: all recordings side by side from `start` on, and the exporter's own figures."""
     lines: dict[str, list[str]] = defaultdict(list)
-    own = SelfMetrics()
-    sink = PrometheusSink(own, linger=lambda: 60.0, clock=lambda: now)
+    figures = {each.header.run: SUMMARY for each in recordings}
     now = start
-    left = {each.header.run: _moved(each, start) for each in recordings}
-    for each in recordings:
-        sink.attach(each.header, each.record)
-    ended: set[str] = set()
-    last = max(samples[-1].time_ns for samples in left.values()) / 1e9
-    while now < last + 15:
-        now += STEP_SECONDS
-        for run, samples in left.items():
-            due = [sample for sample in samples if sample.time_ns <= now * 1e9]
-            left[run] = samples[len(due) :]
-            if due:
-                sink.take(run, due)
-            elif not left[run] and run not in ended and now > start + 2:
-                ended.add(run)
-                sink._runs[run].conclude(SUMMARY)
-                sink.detach(run)
-        of_runs = [family for family in sink.collect() if family.name not in OWN_FAMILIES]
-        _write(lines, of_runs, now, instance)
+    for now, families in steps(recordings, figures, start, STEP_SECONDS):
+        _write(lines, families, now, instance)
         _write(lines, _own_families(now - start), now, instance)
     text = "\n".join(line for family in lines.values() for line in family) + "\n# EOF\n"
     path = folder.with_suffix(".openmetrics")
@@ -64,20 +41,6 @@ def write_blocks(promtool: Path, folder: Path, recordings: Sequence[Recording], 
         [promtool, "tsdb", "create-blocks-from", "openmetrics", path, folder], check=True, capture_output=True
     )
     return Span(start=start, end=now)
-
-
-def _moved(recording: Recording, start: float) -> list[Sample]:
-    """The recording's samples as if it had begun at `start`."""
-    shift = round(start * 1e9) - recording.samples[0].time_ns
-    return [replace_time(sample, sample.time_ns + shift, shift / 1e9) for sample in recording.samples]
-
-
-def replace_time(sample: Sample, time_ns: int, shift: float) -> Sample:
-    fields = dict(sample.fields)
-    for name, value in fields.items():
-        if name.endswith("timestamp_seconds") and isinstance(value, float):
-            fields[name] = value + shift
-    return replace(sample, time_ns=time_ns, fields=fields)
 
 
 def _write(lines: dict[str, list[str]], families: Iterable[ClientMetric], now: float, instance: str) -> None:
