@@ -11,8 +11,10 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from unittest.mock import patch
 
 from driver.datadir import DataDir
 from driver.record import RunRecord
@@ -64,7 +66,17 @@ SCENARIOS: dict[str, Scenario] = {
     "tls-psk": replace(SOON, tls="psk"),
     "tls-x509-multifd": replace(SOON, tls="x509", multifd_channels=2, transport="tcp"),
     "switchover-ack": replace(SOON, switchover_ack=True, avail_switchover_mib_s=200),
+    "throttle-saturated": replace(
+        NEVER, auto_converge_initial=50, auto_converge_increment=30, auto_converge_max=80, max_time_seconds=45
+    ),
+    # told that the link is fast, QEMU stops the guest at once, and compression makes the last pass long
+    "downtime-over-limit": replace(
+        NEVER, multifd_channels=1, multifd_compression="zlib", avail_switchover_mib_s=100_000, transport="tcp"
+    ),
+    "guest-lost": replace(NEVER, pause_iterations=3),
 }  # fmt: skip
+UNPROTECTED = frozenset({"guest-lost"})
+"""Made without the 8 KiB that keep QEMU before 9.0 from losing guest memory (docs/qemu.md): the guest falls silent."""
 BINARIES = {"7.2": "qemu-system-x86_64", "10.0": str(cache_dir() / "bin" / "qemu-system-x86_64-10.0")}
 
 
@@ -73,10 +85,12 @@ async def make(wanted: Sequence[str], data: DataDir) -> None:
     for version, binary in BINARIES.items():
         for name, scenario in SCENARIOS.items():
             place = f"{version}-{name}"
-            if not any(fnmatch.fnmatch(place, pattern) for pattern in wanted):
+            bare = name in UNPROTECTED
+            if not any(fnmatch.fnmatch(place, pattern) for pattern in wanted) or (bare and version != "7.2"):
                 continue
-            request = replace(a_request(scenario, binary=binary), sampling=Sampling(active_hz=ACTIVE_HZ))
-            record = await run_migration(request, data, start_exporter)
+            request = replace(a_request(scenario, binary=binary, warm_start=not bare), sampling=Sampling(active_hz=ACTIVE_HZ))
+            with patch("driver.kit.slow_path_kib", return_value=0) if bare else nullcontext():
+                record = await run_migration(request, data, start_exporter)
             print(f"{place}: {record.outcome} {record.reason or ''}")
             if record.outcome != "unsupported":
                 write(place, record, data)
