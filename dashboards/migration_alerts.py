@@ -12,6 +12,9 @@ GIB = 1 << 30
 SLOWED, SLOWED_SECONDS = 2.0, 30
 """A guest at half its pace for half a minute: users notice, and a migration that takes longer is worth a look."""
 
+ENDED_SECONDS = 10
+"""A run whose limit was reached is over within a second: its end is told for as long."""
+
 SILENT_SECONDS = 5.0
 """Five hundred ticks. Under throttle the guest may take longer between two: the bound grows as the driver's does."""
 
@@ -45,21 +48,27 @@ def migration_alerts() -> list[Alert]:
 
 
 def _not_converging() -> Alert:
-    verdict, limit = (rule(f"migrascope_verdict_{name}") for name in ("not_converging", "limit_reached"))
+    ended = rule("migrascope_event_timestamp_seconds", role="driver", name="outcome.not_converged")
+    over = f"max by (job, instance, vm, scenario, campaign) (time() - {ended}) < {ENDED_SECONDS}"
+    remaining, bandwidth = (
+        f"migrascope_migration_{name}" for name in ("remaining_bytes", "bandwidth_bytes_per_second")
+    )
     return Alert(
         name="MigrationNotConverging",
-        expr=f"{verdict} == 1 or {limit} == 1",
+        expr=f"{rule('migrascope_verdict_not_converging')} == 1 or {over}",
         hold_seconds=2,
         keep_seconds=15,
         severity="warning",
         summary="A live migration does not converge under present conditions, and no step of its strategy is left.",
         description=(
             run_in_words()
-            + of_run("migrascope_verdict_iteration_remaining_bytes", "humanize1024", "B")
+            + of_run("migrascope_verdict_iteration_remaining_bytes", "humanize1024", "B", final=remaining)
             + " remained at the boundary of iteration "
-            + of_run("migrascope_verdict_iteration", 'printf "%.0f"')
+            + of_run("migrascope_verdict_iteration", 'printf "%.0f"', final="migrascope_migration_iteration")
             + ". To send that at the measured bandwidth takes "
-            + of_run("migrascope_verdict_implied_downtime_seconds", "humanizeDuration")
+            + of_run(
+                "migrascope_verdict_implied_downtime_seconds", "humanizeDuration", final=f"{remaining} / {bandwidth}"
+            )
             + "; the downtime limit is "
             + of_run("migrascope_run_downtime_limit_seconds", "humanizeDuration")
             + "."
@@ -71,7 +80,7 @@ def _post_copy_paused() -> Alert:
     return Alert(
         name="MigrationPostcopyPaused",
         expr=f"max by (job, instance, vm, scenario, campaign) ({_status('postcopy-paused')}) == 1",
-        hold_seconds=1,
+        hold_seconds=0,
         keep_seconds=10,
         severity="critical",
         summary="A post-copy migration has lost its link: the guest stands still and needs both hosts.",

@@ -21,7 +21,7 @@ RUN = (*CAMPAIGN, 'scenario=~"$scenario"')
 RUN_INFO = "migrascope_run_info"
 
 
-def rule(name: str, **matchers: str) -> str:
+def rule(name: str, /, **matchers: str) -> str:
     """Select a metric's series in a rule, by equal labels.
 
     Raises:

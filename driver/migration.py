@@ -255,6 +255,7 @@ class Migration:
                     f"destination: still {self._destination_status} {PAUSED_SECONDS:g} s after post-copy lost its link"
                 )
             await self._take_events(POLL_SECONDS)
+        await asyncio.sleep(self.scenario.post_copy_outage_ms / 1000)
         await self._destination.execute("migrate-recover", {"uri": self._address}, out_of_band=True)
         await self._source.execute("migrate", {"uri": self._address, "resume": True})
         self._reporter.action("recover", {"recovery": self._recoveries} | self._acted_on(progress))

@@ -53,6 +53,7 @@ TAGS: Mapping[str, str] = {
     "post_copy_preempt": "preempt",
     "post_copy_blocktime": "blocktime",
     "post_copy_recoveries": "recoveries-{}",
+    "post_copy_outage_ms": "outage-{}ms",
     "auto_converge_tailslow": "tailslow",
     "auto_converge_trigger": "trigger-{}",
     "compress_wait": "compress-no-wait",

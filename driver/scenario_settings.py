@@ -82,6 +82,10 @@ class PostCopy:
         0, unit="", help="how often a lost link is recovered; 0 = its loss is the end", group="post-copy", low=1,
         high=1000, zero=True,
     )  # fmt: skip
+    post_copy_outage_ms: int = setting(
+        0, unit="ms", help="how long a lost link stays lost before it is recovered; 0 = at once", group="post-copy",
+        low=1, high=3_600_000, zero=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,6 +47,10 @@ SCENARIOS: dict[str, Scenario] = {
     "post-copy-recovers": replace(
         NEVER, post_copy_iterations=3, schedule="post-copy 0.1 s: cut", post_copy_recoveries=1
     ),
+    "post-copy-outage": replace(
+        NEVER, post_copy_iterations=3, schedule="post-copy 0.1 s: cut", post_copy_recoveries=1,
+        post_copy_outage_ms=3000,
+    ),
     "post-copy-loses-its-link": replace(NEVER, post_copy_iterations=3, schedule="post-copy 0.1 s: cut"),
     "retune-on-a-stall": replace(NEVER, schedule="stalled: downtime-limit-ms=300; stalled: downtime-limit-ms=3000"),
     "cancel-on-a-stall": replace(NEVER, schedule="stalled: cancel"),
@@ -88,7 +92,9 @@ async def make(wanted: Sequence[str], data: DataDir) -> None:
             bare = name in UNPROTECTED
             if not any(fnmatch.fnmatch(place, pattern) for pattern in wanted) or (bare and version != "7.2"):
                 continue
-            request = replace(a_request(scenario, binary=binary, warm_start=not bare), sampling=Sampling(active_hz=ACTIVE_HZ))
+            request = replace(
+                a_request(scenario, binary=binary, warm_start=not bare), sampling=Sampling(active_hz=ACTIVE_HZ)
+            )
             with patch("driver.kit.slow_path_kib", return_value=0) if bare else nullcontext():
                 record = await run_migration(request, data, start_exporter)
             print(f"{place}: {record.outcome} {record.reason or ''}")

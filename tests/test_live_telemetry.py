@@ -109,11 +109,11 @@ def ended(process: subprocess.Popen[bytes]) -> None:
 
 
 def firing(prometheus: Server) -> dict[str, str]:
-    """Who fires: the scenario, with what is told."""
+    """Which scenarios are told not to converge, with what is told."""
     return {
         alert["labels"]["scenario"]: alert["annotations"]["description"]
         for alert in prometheus.alerts()
-        if alert["state"] == "firing"
+        if alert["state"] == "firing" and alert["labels"]["alertname"] == "MigrationNotConverging"
     }
 
 
