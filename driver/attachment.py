@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TypeAlias
 
 import psutil
 
 from driver.datadir import DataDir, RunDir
 from driver.watch import ExporterClient, Sampling
-from workload.errors import MigrascopeError
+from workload.errors import BrokenError, MigrascopeError
 
 StartExporter: TypeAlias = Callable[[DataDir], Awaitable[ExporterClient]]
 
@@ -45,9 +46,16 @@ class Attachment:
         Raises:
             MigrascopeError: it did not start, refused, or did not answer.
         """
-        if self._starting:
+        if self._starting and self._start:
             client = await self._starting
-            await client.attach(self._run.run, self._sampling)
+            try:
+                await client.attach(self._run.run, self._sampling)
+            except BrokenError:
+                if Path(client.info.socket).exists():
+                    raise
+                # it had lingered long enough and went while our QEMUs were being started
+                client = await self._start(self._data)
+                await client.attach(self._run.run, self._sampling)
             self.client = client
             self._caring = asyncio.create_task(self._care())
 
