@@ -51,7 +51,7 @@ class Attachment:
             try:
                 await client.attach(self._run.run, self._sampling)
             except BrokenError:
-                if Path(client.info.socket).exists():
+                if not _gone(client):
                     raise
                 # it had lingered long enough and went while our QEMUs were being started
                 client = await self._start(self._data)
@@ -110,6 +110,11 @@ class Attachment:
             self._caring.cancel()
             await asyncio.gather(self._caring, return_exceptions=True)
             self._caring = None
+
+
+def _gone(client: ExporterClient) -> bool:
+    """Whether an exporter has taken its socket away: it is ending, or has ended."""
+    return not Path(client.info.socket).exists()
 
 
 def _lives(pid: int) -> bool:
