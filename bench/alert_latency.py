@@ -61,7 +61,7 @@ def one(data: DataDir, told: Told) -> float:
     arrived = told.first(ALERT)
     if arrived is None:
         raise SystemExit(f"run {run.run}: {ALERT} was not told")
-    return arrived - verdict
+    return float(arrived - verdict)
 
 
 if __name__ == "__main__":

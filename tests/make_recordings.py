@@ -32,7 +32,8 @@ from workload.cache import cache_dir
 LARGEST_BYTES = 300_000
 HOST = "recorded"
 BATCH_SAMPLES = 200
-ACTIVE_HZ = 50.0
+ACTIVE_HZ, LONG_HZ, LONG_SECONDS = 50.0, 20.0, 30
+"""A long run is looked at less often, so that its recording stays small."""
 LINGER = "3"
 NEVER = Scenario(bandwidth_mib_s=32, downtime_limit_ms=100, max_time_seconds=12)
 """16 MiB at full speed take 500 ms: it never converges without help."""
@@ -48,7 +49,7 @@ SCENARIOS: dict[str, Scenario] = {
         NEVER, post_copy_iterations=3, schedule="post-copy 0.1 s: cut", post_copy_recoveries=1
     ),
     "post-copy-outage": replace(
-        NEVER, post_copy_iterations=3, schedule="post-copy 0.1 s: cut", post_copy_recoveries=1,
+        NEVER, post_copy_iterations=3, schedule="post-copy 0.03 s: cut", post_copy_recoveries=3,
         post_copy_outage_ms=3000,
     ),
     "post-copy-loses-its-link": replace(NEVER, post_copy_iterations=3, schedule="post-copy 0.1 s: cut"),
@@ -71,7 +72,7 @@ SCENARIOS: dict[str, Scenario] = {
     "tls-x509-multifd": replace(SOON, tls="x509", multifd_channels=2, transport="tcp"),
     "switchover-ack": replace(SOON, switchover_ack=True, avail_switchover_mib_s=200),
     "throttle-saturated": replace(
-        NEVER, auto_converge_initial=50, auto_converge_increment=30, auto_converge_max=80, max_time_seconds=45
+        NEVER, auto_converge_initial=50, auto_converge_increment=30, auto_converge_max=80, max_time_seconds=40
     ),
     # told that the link is fast, QEMU stops the guest at once, and compression makes the last pass long
     "downtime-over-limit": replace(
@@ -90,10 +91,11 @@ async def make(wanted: Sequence[str], data: DataDir) -> None:
         for name, scenario in SCENARIOS.items():
             place = f"{version}-{name}"
             bare = name in UNPROTECTED
+            rate = LONG_HZ if scenario.max_time_seconds > LONG_SECONDS else ACTIVE_HZ
             if not any(fnmatch.fnmatch(place, pattern) for pattern in wanted) or (bare and version != "7.2"):
                 continue
             request = replace(
-                a_request(scenario, binary=binary, warm_start=not bare), sampling=Sampling(active_hz=ACTIVE_HZ)
+                a_request(scenario, binary=binary, warm_start=not bare), sampling=Sampling(active_hz=rate)
             )
             with patch("driver.kit.slow_path_kib", return_value=0) if bare else nullcontext():
                 record = await run_migration(request, data, start_exporter)

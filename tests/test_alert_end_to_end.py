@@ -86,7 +86,16 @@ def test_of_a_campaigns_migrations_only_the_one_that_cannot_converge_is_told_and
 ) -> None:
     plan = tmp_path / "night.toml"
     plan.write_text(PLAN.format(qemu=qemu_binary))
-    command = [sys.executable, "-m", "migrascope.main", "campaign", "run", plan, "--data-dir", alerting.data.path]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "migrascope.main",
+        "campaign",
+        "run",
+        plan,
+        "--data-dir",
+        alerting.data.path,
+    ]
     environment = os.environ | {"MIGRASCOPE_LINGER_SECONDS": "20"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr
