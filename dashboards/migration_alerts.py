@@ -9,8 +9,8 @@ PACE = "migrascope:guest_seconds_per_gib:rate10s"
 SLOWDOWN = "migrascope:guest_slowdown:ratio"
 GIB = 1 << 30
 
-SLOWED, SLOWED_SECONDS = 2.0, 30
-"""A guest at half its pace for half a minute: users notice, and a migration that takes longer is worth a look."""
+SLOWED, SLOWED_SECONDS = 2.0, 20
+"""A guest at half its pace for twenty seconds, by a rate that needs ten to see it: users notice."""
 
 ENDED_SECONDS = 10
 """A run whose limit was reached is over within a second: its end is told for as long."""
@@ -112,7 +112,10 @@ def _failed() -> Alert:
 
 
 def _downtime_over_limit() -> Alert:
-    dark, limit = rule("migrascope_run_blackout_seconds"), rule("migrascope_run_downtime_limit_seconds")
+    blackout, stopped, limit = (
+        rule(f"migrascope_run_{name}_seconds") for name in ("blackout", "stop_resume", "downtime_limit")
+    )
+    dark = f"({blackout} or {stopped})"  # where a tick is lost the blackout is not known
     over = f"{dark} > {OVER_LIMIT} * {limit} and {dark} > {limit} + {OVER_LIMIT_SECONDS}"
     return Alert(
         name="MigrationDowntimeOverLimit",

@@ -9,7 +9,7 @@ WHY: dict[str, tuple[str, str]] = {
     "*-auto-converge-too-weak": ("MigrationNotConverging", "its limit on time came before enough throttle"),
     "*-throttle-saturated": (
         "MigrationNotConverging MigrationThrottleSaturated GuestSlowedTooLong",
-        "80 % is all that auto-converge may take, it does not suffice, and the guest pays it for over half a minute",
+        "80 % is all that auto-converge may take, it does not suffice, and the guest pays for it",
     ),
     "*-post-copy-loses-its-link": (
         "MigrationPostcopyPaused MigrationFailed", "the link is cut in post-copy, and the run ends with it"
@@ -25,7 +25,7 @@ WHY: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 """Pattern of recordings -> the alerts that they deserve (separated by spaces), and why. All others deserve none."""
 
-SILENT = "it completes; a link that is recovered at once is no outage"
+SILENT = "it completes"
 
 
 def deserved(name: str) -> set[str]:

@@ -28,7 +28,7 @@ def steps(
     `figures` maps a run to its summary's, which it is shown when its samples have come to their end.
     """
     now = start
-    sink = PrometheusSink(SelfMetrics(), linger_seconds=4 * LINGER_SECONDS, clock=lambda: now)
+    sink = PrometheusSink(SelfMetrics(), linger=lambda: 4 * LINGER_SECONDS, clock=lambda: now)
     left = {each.header.run: moved(each, start) for each in recordings}
     for each in recordings:
         sink.attach(each.header, each.record)
@@ -43,7 +43,7 @@ def steps(
                 sink.take(run, due)
             elif not left[run] and run not in ended:
                 ended.add(run)
-                sink._runs[run].conclude(figures.get(run, {}))
+                sink.conclude(run, figures.get(run, {}))
                 sink.detach(run)
         yield now, [family for family in sink.collect() if family.name not in OWN_FAMILIES]
 
