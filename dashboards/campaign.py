@@ -150,7 +150,8 @@ def _blackout() -> Shape:
     shift = 'percentile("offset_seconds", 99) - percentile("offset_seconds", 1)'
     return bars(
         11, "Blackout, by scenario",
-        "How long the guest was dark, by its own ticks (in InfluxDB: how far its clock fell behind the host's).", "s", "scenario",
+        "How long the guest was dark, by its own ticks (in InfluxDB: how far its clock fell behind the host's).",
+        "s", "scenario",
         *_spread("blackout_seconds", shift, source="guest_tick"),
     )  # fmt: skip
 
