@@ -25,6 +25,7 @@ FINAL_SECONDS = 1.0
 POST_COPY_GRACE_SECONDS = 30.0
 """How much longer than `max_time_seconds` post-copy may take: it cannot be cancelled any more."""
 
+PORTS_TRIED = 20
 PAUSED_SECONDS = 10.0
 """How long the destination may take to notice that post-copy's link is lost, once the source has."""
 
@@ -240,8 +241,23 @@ class Migration:
         tried = f" after {self._recoveries} recoveries" if self._recoveries else ""
         return Ending(outcome="failed", reason=f"post-copy lost its link{tried}: QEMU says postcopy-paused")
 
+    async def _listen_again(self) -> None:
+        """Have the destination listen for the recovery: at its address, or at a later port of TCP if it is taken."""
+        place, _, port = self._address.rpartition(":")
+        ports = range(int(port), int(port) + PORTS_TRIED) if self._address.startswith("tcp:") else ()
+        addresses = [f"{place}:{number}" for number in ports] or [self._address]
+        for left, address in enumerate(addresses, start=1 - len(addresses)):
+            try:
+                await self._destination.execute("migrate-recover", {"uri": address}, out_of_band=True)
+            except RefusedError as error:
+                if not left or "in use" not in error.words:
+                    raise
+            else:
+                self._address = address
+                return
+
     async def _recover(self, progress: Progress) -> None:
-        """Connect the two QEMUs of a paused post-copy again, at the address of before.
+        """Connect the two QEMUs of a paused post-copy again.
 
         Raises:
             BrokenError: the destination has not noticed the loss within the deadline.
@@ -256,7 +272,7 @@ class Migration:
                 )
             await self._take_events(POLL_SECONDS)
         await asyncio.sleep(self.scenario.post_copy_outage_ms / 1000)
-        await self._destination.execute("migrate-recover", {"uri": self._address}, out_of_band=True)
+        await self._listen_again()
         await self._source.execute("migrate", {"uri": self._address, "resume": True})
         self._reporter.action("recover", {"recovery": self._recoveries} | self._acted_on(progress))
 

@@ -74,6 +74,10 @@ class Scenario(Carriage, Stream, Multifd, Compression, Throttling, PostCopy, Ste
             )
         if any(step.what == POST_COPY for step in self.steps):
             self.check_able("back_channel", "has no way back, which post-copy needs")
+            if self.post_copy_preempt:
+                self.check_able("multifd", "has one channel only, preempt wants another")
+        if self.tls != "none":
+            self.check_able("back_channel", "has no way back, which TLS needs")
         if self.multifd_channels:
             self.check_able("multifd", "has one channel only, multifd wants several")
         for step in parse_schedule(self.schedule):

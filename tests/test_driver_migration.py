@@ -9,7 +9,7 @@ import pytest
 
 from driver.marks import Mark
 from driver.migration import Migration
-from driver.monitor import Event
+from driver.monitor import Event, RefusedError
 from driver.negotiation import negotiate
 from driver.progress import Progress
 from driver.scenario import STRATEGIES as NAMES
@@ -264,3 +264,21 @@ def test_the_exporters_gate_hears_of_steps_by_the_drivers_marks() -> None:
     assert (before["stalled"], before["not_converging"]) == (1.0, 0.0)
     verdicts.marked(Mark(kind="action", name="retune", time_ns=1, detail={"step": step}))
     assert last_of(range(12, 24))["not_converging"] == 1.0
+
+
+async def test_a_recovery_takes_a_later_port_where_the_old_one_is_still_taken() -> None:
+    class Taken(FakeQemu):
+        async def execute(self, command: str, arguments: Any = None, **more: Any) -> Any:
+            if command == "migrate-recover" and arguments["uri"].endswith((":4444", ":4445")):
+                raise RefusedError(self.role, command, "Failed to find an available port: Address already in use")
+            return await super().execute(command, arguments, **more)
+
+    source = source_with(reply("postcopy-paused", 3), reply("completed", 3, 0))
+    destination, queue, notebook = Taken(role="destination"), asyncio.Queue[Event](), Notebook()
+    queue.put_nowait(event("destination", "RESUME"))
+    queue.put_nowait(event("destination", "MIGRATION", status="postcopy-paused"))
+    scenario = Scenario(transport="tcp", post_copy_iterations=2, post_copy_recoveries=1)
+    migration = Migration(scenario, source, destination, queue, notebook)
+    await migration.start("tcp:127.0.0.1:4444")
+    assert (await migration.steer()).outcome == "completed"
+    assert source.arguments[-1] == {"uri": "tcp:127.0.0.1:4446", "resume": True}

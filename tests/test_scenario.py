@@ -148,6 +148,17 @@ def test_values_that_do_not_go_together_are_refused() -> None:
         Scenario(auto_converge_increment=5, schedule="stalled: auto-converge-max=10")
 
 
+def test_what_a_transport_cannot_carry_is_refused() -> None:
+    for transport, fields, words in (
+        ("exec", {"tls": "psk"}, "has no way back, which TLS needs"),
+        ("exec", {"post_copy_iterations": 3}, "has no way back, which post-copy needs"),
+        ("fd", {"post_copy_iterations": 3, "post_copy_preempt": True}, "one channel only, preempt wants another"),
+        ("fd", {"multifd_channels": 2}, "one channel only, multifd wants several"),
+    ):
+        with pytest.raises(BadValueError, match=f"scenario.transport='{transport}': .*{words}"):
+            Scenario(transport=transport, **fields)
+
+
 def test_every_changeable_setting_can_be_changed() -> None:
     base = Scenario(auto_converge_increment=5, dirty_limit_mib_s=5)
     for field in CHANGEABLE:

@@ -58,6 +58,12 @@ CASES: dict[str, Case] = {
         scenario=over(HARD, post_copy_iterations=2, schedule="post-copy 0.05 s: cut", post_copy_recoveries=1),
         actions=("post-copy", "cut", "recover"),
     ),
+    "post-copy that recovers over tcp": Case(
+        scenario=over(
+            HARD, transport="tcp", post_copy_iterations=2, schedule="post-copy 0.05 s: cut", post_copy_recoveries=1
+        ),
+        actions=("post-copy", "cut", "recover"),
+    ),
     "auto-converge": Case(
         scenario=over(
             HARD, auto_converge_initial=60, auto_converge_increment=10, auto_converge_trigger=40,
