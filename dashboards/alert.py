@@ -52,15 +52,12 @@ class Recorded:
         return {"record": self.name, "expr": self.expr}
 
 
-def of_run(name: str, form: str, unit: str = "", *, final: str = "") -> str:
+def of_run(name: str, form: str, unit: str = "") -> str:
     """Write a template that shows another metric of the alert's own run; `unknown` where that is absent.
 
-    `final` is what stands for it once the run has ended and its verdict is gone: a quotient of metrics of the source
-    that stay, `a / b`, or one of them.
+    What was last said within two minutes counts: a verdict is gone once its run has ended, and the alert is not.
     """
-    labels = ("job", "instance", "vm")
-    ended = [f'{BY_NAME[each].name}{{{_matchers(labels)},role="source"}}' for each in final.split(" / ") if each]
-    return _shown(name, labels, form, unit, "%s" + (f" or {' / '.join(ended)}" if ended else ""))
+    return _shown(name, ("job", "instance", "vm"), form, unit, "last_over_time(%s[2m])")
 
 
 def of_campaign(name: str, form: str) -> str:
@@ -85,12 +82,8 @@ def strategy_is(pattern: str) -> str:
 
 
 def _shown(name: str, labels: tuple[str, ...], form: str, unit: str, wrapped: str = "%s") -> str:
-    chosen = json.dumps(wrapped.replace("%s", f"{BY_NAME[name].name}{{{_matchers(labels)}}}"))
+    matchers = ",".join(f"{label}=%q" for label in labels)
+    chosen = json.dumps(wrapped.replace("%s", f"{BY_NAME[name].name}{{{matchers}}}"))
     values = " ".join(f"$labels.{label}" for label in labels)
     value = f"{{{{ . | first | value | {form} }}}}{unit}"
     return f"{{{{ with printf {chosen} {values} | query }}}}{value}{{{{ else }}}}unknown{{{{ end }}}}"
-
-
-def _matchers(labels: tuple[str, ...]) -> str:
-    """Go's printf fills in the labels' values by their number, as often as they are asked for."""
-    return ",".join(f"{label}=%[{number}]q" for number, label in enumerate(labels, 1))

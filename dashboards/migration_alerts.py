@@ -50,9 +50,6 @@ def migration_alerts() -> list[Alert]:
 def _not_converging() -> Alert:
     ended = rule("migrascope_event_timestamp_seconds", role="driver", name="outcome.not_converged")
     over = f"max by (job, instance, vm, scenario, campaign) (time() - {ended}) < {ENDED_SECONDS}"
-    remaining, bandwidth = (
-        f"migrascope_migration_{name}" for name in ("remaining_bytes", "bandwidth_bytes_per_second")
-    )
     return Alert(
         name="MigrationNotConverging",
         expr=f"{rule('migrascope_verdict_not_converging')} == 1 or {over}",
@@ -62,13 +59,11 @@ def _not_converging() -> Alert:
         summary="A live migration does not converge under present conditions, and no step of its strategy is left.",
         description=(
             run_in_words()
-            + of_run("migrascope_verdict_iteration_remaining_bytes", "humanize1024", "B", final=remaining)
+            + of_run("migrascope_verdict_iteration_remaining_bytes", "humanize1024", "B")
             + " remained at the boundary of iteration "
-            + of_run("migrascope_verdict_iteration", 'printf "%.0f"', final="migrascope_migration_iteration")
+            + of_run("migrascope_verdict_iteration", 'printf "%.0f"')
             + ". To send that at the measured bandwidth takes "
-            + of_run(
-                "migrascope_verdict_implied_downtime_seconds", "humanizeDuration", final=f"{remaining} / {bandwidth}"
-            )
+            + of_run("migrascope_verdict_implied_downtime_seconds", "humanizeDuration")
             + "; the downtime limit is "
             + of_run("migrascope_run_downtime_limit_seconds", "humanizeDuration")
             + "."

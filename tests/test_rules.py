@@ -136,9 +136,9 @@ def test_a_run_that_ended_not_converged_is_told_for_a_while_with_its_last_figure
     ended = RUN | {"role": "driver", "name": "outcome.not_converged"}
     values = {
         text_of("migrascope_event_timestamp_seconds", ended): "_ 1+0x60",
-        text_of("migrascope_migration_iteration", RUN | {"role": "source"}): "9+0x60",
-        text_of("migrascope_migration_remaining_bytes", RUN | {"role": "source"}): "16777216+0x60",
-        text_of("migrascope_migration_bandwidth_bytes_per_second", RUN | {"role": "source"}): "33554432+0x60",
+        text_of("migrascope_verdict_iteration", RUN): "9 stale",
+        text_of("migrascope_verdict_iteration_remaining_bytes", RUN): "16777216 stale",
+        text_of("migrascope_verdict_implied_downtime_seconds", RUN): "0.5 stale",
     }
     promtool_rule_test(promtool, tmp_path, values, {2: [], 4: [alert], 25: [alert], 26: []})
 
