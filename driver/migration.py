@@ -25,6 +25,7 @@ FINAL_SECONDS = 1.0
 POST_COPY_GRACE_SECONDS = 30.0
 """How much longer than `max_time_seconds` post-copy may take: it cannot be cancelled any more."""
 
+RECONNECT_SECONDS = 5.0
 PORTS_TRIED = 20
 PAUSED_SECONDS = 10.0
 """How long the destination may take to notice that post-copy's link is lost, once the source has."""
@@ -273,7 +274,12 @@ class Migration:
             await self._take_events(POLL_SECONDS)
         await asyncio.sleep(self.scenario.post_copy_outage_ms / 1000)
         await self._listen_again()
+        self._destination_status = ""
         await self._source.execute("migrate", {"uri": self._address, "resume": True})
+        # the source says postcopy-paused until it is connected
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        while (await self._ask()).status == "postcopy-paused" and time.monotonic() < deadline:
+            await self._take_events(POLL_SECONDS)
         self._reporter.action("recover", {"recovery": self._recoveries} | self._acted_on(progress))
 
     def _acted_on(self, progress: Progress) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -221,12 +222,42 @@ async def test_a_schedule_that_cancels_is_a_limit_of_its_own() -> None:
     assert source.commands == ["migrate", "migrate_cancel"]
 
 
-async def test_a_lost_link_is_recovered_as_often_as_the_scenario_says_and_then_is_the_end() -> None:
+class LosesItAgain(FakeQemu):
+    """A destination whose link is lost again as soon as it listens."""
+
+    tell: Callable[[], None]
+
+    async def execute(self, command: str, arguments: Any = None, **more: Any) -> Any:
+        answer = await super().execute(command, arguments, **more)
+        if command == "migrate-recover":
+            asyncio.get_running_loop().call_later(0.1, self.tell)
+        return answer
+
+
+async def test_a_source_that_is_not_connected_yet_has_not_lost_its_link_again() -> None:
+    paused = [reply("postcopy-paused", 3)] * 4
+    source = source_with(*paused, reply("postcopy-active", 3), reply("completed", 3, 0))
     lost = event("destination", "MIGRATION", status="postcopy-paused")
+    scenario = Scenario(post_copy_iterations=2, post_copy_recoveries=1)
+    migration, _, notebook = a_migration(scenario, source, event("destination", "RESUME"), lost)
+    await migration.start("unix:somewhere")
+    assert (await migration.steer()).outcome == "completed"
+    assert [name for name, _ in notebook.actions] == ["recover"]
+
+
+async def test_a_lost_link_is_recovered_as_often_as_the_scenario_says_and_then_is_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("driver.migration.RECONNECT_SECONDS", 0.3)
     source = source_with(reply("active", 3), reply("postcopy-active", 3), reply("postcopy-paused", 3))
+    lost = [event("destination", "MIGRATION", status="postcopy-paused")]
     source.on["migrate-start-postcopy"] = [reply("postcopy-active", 3), reply("postcopy-paused", 3)]
     scenario = Scenario(post_copy_iterations=2, post_copy_recoveries=2)
-    migration, destination, notebook = a_migration(scenario, source, event("destination", "RESUME"), lost)
+    destination, queue, notebook = LosesItAgain(role="destination"), asyncio.Queue[Event](), Notebook()
+    for each in (event("destination", "RESUME"), *lost):
+        queue.put_nowait(each)
+    destination.tell = lambda: queue.put_nowait(lost[0])
+    migration = Migration(scenario, source, destination, queue, notebook)
     await migration.start("unix:somewhere")
     ending = await migration.steer()
     assert ending.outcome == "failed"
