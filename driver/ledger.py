@@ -25,7 +25,7 @@ RETRY_SECONDS = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a run ended: its outcome, the reason for any but `completed`, and the limit that was reached."""
+    """How a run ended: its outcome, the reason for any but a plain `completed`, and the limit that was reached."""
 
     outcome: str
     reason: str | None = None

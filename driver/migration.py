@@ -30,6 +30,9 @@ PORTS_TRIED = 20
 PAUSED_SECONDS = 10.0
 """How long the destination may take to notice that post-copy's link is lost, once the source has."""
 
+LAST_WORD_SECONDS = 1.0
+"""How long it may take to say that it has the whole guest, where the link is not recovered in any case."""
+
 Load = Callable[[], Awaitable[None]]
 
 
@@ -86,6 +89,7 @@ class Migration:
         self._dark = False
         self._destination_status = ""
         self._destination_completed = False
+        self._arrived = False  # the whole guest, while its source waits for a link that nobody needs any more
         # while the last pass is sent QEMU holds its lock and answers nothing, for about the downtime
         self._answer_seconds = ANSWER_SECONDS + 2 * scenario.downtime_limit_seconds
 
@@ -97,7 +101,8 @@ class Migration:
     @property
     def under_way(self) -> bool:
         """Whether QEMU was told to migrate and has not said how that ended."""
-        return self._started is not None and self.final.get("status") not in ("completed", "failed", "cancelled")
+        ended = self._arrived or self.final.get("status") in ("completed", "failed", "cancelled")
+        return self._started is not None and not ended
 
     @property
     def throttle_share(self) -> float:
@@ -131,7 +136,10 @@ class Migration:
             if progress.ended:
                 return await self._ended(progress)
             if progress.status == "postcopy-paused":
-                if self._recoveries >= self.scenario.post_copy_recoveries:
+                hopeless = self._recoveries >= self.scenario.post_copy_recoveries
+                if await self._arrived_before(LAST_WORD_SECONDS if hopeless else PAUSED_SECONDS):
+                    return await self._ended_without_link()
+                if hopeless:
                     return self._link_lost()
                 await self._recover(progress)
             if limit := await self._take_steps(progress) or self._limit_reached():
@@ -238,6 +246,22 @@ class Migration:
                 stalled, self._fresh_stall = self._fresh_stall, False
                 return stalled
 
+    async def _arrived_before(self, seconds: float) -> bool:
+        """Wait until the destination says that it is paused, or that it has the whole guest; whether the latter."""
+        deadline = time.monotonic() + seconds
+        # by its events: asked, it may not answer, since a vCPU that waits for a lost page may hold QEMU's big lock
+        while self._destination_status not in ("postcopy-paused", "completed") and time.monotonic() < deadline:
+            await self._take_events(POLL_SECONDS)
+        return self._destination_status == "completed"
+
+    async def _ended_without_link(self) -> Ending:
+        self._arrived = True
+        await self._see_resume()
+        return Ending(
+            outcome="completed",
+            reason="post-copy lost its link when the destination had the whole guest; the source says postcopy-paused",
+        )
+
     def _link_lost(self) -> Ending:
         tried = f" after {self._recoveries} recoveries" if self._recoveries else ""
         return Ending(outcome="failed", reason=f"post-copy lost its link{tried}: QEMU says postcopy-paused")
@@ -249,6 +273,7 @@ class Migration:
         addresses = [f"{place}:{number}" for number in ports] or [self._address]
         for left, address in enumerate(addresses, start=1 - len(addresses)):
             try:
+                # out of band: a vCPU that waits for a lost page may hold QEMU's big lock
                 await self._destination.execute("migrate-recover", {"uri": address}, out_of_band=True)
             except RefusedError as error:
                 if not left or "in use" not in error.words:
@@ -264,14 +289,10 @@ class Migration:
             BrokenError: the destination has not noticed the loss within the deadline.
         """
         self._recoveries += 1
-        deadline = time.monotonic() + PAUSED_SECONDS
-        # its events tell, and the command goes out of band: a vCPU that waits for a lost page may hold QEMU's big lock
-        while self._destination_status != "postcopy-paused":
-            if time.monotonic() > deadline:
-                raise BrokenError(
-                    f"destination: still {self._destination_status} {PAUSED_SECONDS:g} s after post-copy lost its link"
-                )
-            await self._take_events(POLL_SECONDS)
+        if self._destination_status != "postcopy-paused":
+            raise BrokenError(
+                f"destination: still {self._destination_status} {PAUSED_SECONDS:g} s after post-copy lost its link"
+            )
         await asyncio.sleep(self.scenario.post_copy_outage_ms / 1000)
         await self._listen_again()
         self._destination_status = ""

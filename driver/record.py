@@ -92,8 +92,9 @@ class RunRecord:
     `kind` is `migration`, `save` (the guest went through a file; `saved` says what that cost), or `observed`: an
     exporter wrote it of a VM that something else runs, whose name is `vm`; its scenario, hardware and workload are
     None.
-    `accelerator` is what was used and `accelerator_reason` why; `reason` explains any outcome but `completed`;
-    `negotiated` holds the capabilities and parameters that both QEMUs accepted, in QEMU's own words and units;
+    `accelerator` is what was used and `accelerator_reason` why; `reason` explains any outcome but a plain `completed`;
+    `negotiated` holds the machine type of both QEMUs and the capabilities and parameters that both accepted, in QEMU's
+    own words and units;
     `limit_reached` is `time`, `iterations` or `schedule`; `final` is QEMU's last reply to query-migrate, as it stands.
     """
 

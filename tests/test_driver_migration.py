@@ -269,6 +269,37 @@ async def test_a_lost_link_is_recovered_as_often_as_the_scenario_says_and_then_i
     assert [name for name, _ in notebook.actions] == ["post-copy", "recover", "recover"]
 
 
+@pytest.mark.parametrize("recoveries", [0, 1])
+async def test_a_link_lost_when_the_whole_guest_has_arrived_leaves_the_migration_completed(recoveries: int) -> None:
+    source = source_with(reply("active", 3))
+    source.on["migrate-start-postcopy"] = [reply("postcopy-active", 3), reply("postcopy-paused", 3)]
+    scenario = Scenario(post_copy_iterations=2, post_copy_recoveries=recoveries)
+    events = (event("destination", name, **data) for name, data in (
+        ("RESUME", {}), ("MIGRATION", {"status": "postcopy-active"}), ("MIGRATION", {"status": "completed"}),
+    ))  # fmt: skip
+    migration, destination, notebook = a_migration(scenario, source, *events)
+    await migration.start("unix:somewhere")
+    ending = await migration.steer()
+    assert ending.outcome == "completed"
+    assert ending.reason
+    assert "lost its link when the destination had the whole guest" in ending.reason
+    assert destination.commands == []
+    assert [name for name, _ in notebook.actions] == ["post-copy"]
+    assert (migration.running_on, migration.split, migration.under_way) == ("destination", False, False)
+
+
+async def test_a_destination_that_never_resumes_has_not_completed_whatever_it_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("driver.migration.RESUME_SECONDS", 0.3)
+    arrived = event("destination", "MIGRATION", status="completed")
+    migration, destination, _ = a_migration(Scenario(), source_with(reply("postcopy-paused", 3)), arrived)
+    destination.status = {"status": "inmigrate", "running": False}
+    await migration.start("unix:somewhere")
+    with pytest.raises(BrokenError, match="destination: the guest does not run"):
+        await migration.steer()
+
+
 async def test_a_destination_that_does_not_notice_the_loss_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("driver.migration.PAUSED_SECONDS", 0.2)
     source = source_with(reply("postcopy-paused", 3))
