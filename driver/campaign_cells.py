@@ -95,8 +95,9 @@ def _starts(
         if not planned.members:
             plan = find_comparison(planned.name).plan(paces.get(planned.name, NOMINAL_PACE))
             for each in plan.members:
-                qemu = {"qemu": each.qemu} if each.qemu else {}
-                yield planned.name, _fields_of(each.hardware, each.workload, each.scenario) | qemu, {}
+                binaries = {"qemu": each.qemu, "destination_qemu": each.destination_qemu}
+                own = {name: binary for name, binary in binaries.items() if binary}
+                yield planned.name, _fields_of(each.hardware, each.workload, each.scenario) | own, {}
 
 
 def _request(campaign: Campaign, comparison: str | None, planned: Condition, own: Condition) -> Request:

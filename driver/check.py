@@ -8,11 +8,13 @@ from collections.abc import Callable
 from driver.check_binary import COMPANIONS, BinaryFacts, ask_binary
 from driver.doctor import userfaultfd_refusal
 from driver.hardware import Hardware
+from driver.machine import machine_type
 from driver.record import Binary
 from driver.scenario import Scenario
 from driver.strategy import capabilities, parameters
 from driver.tls import PARAMETERS as TLS_PARAMETERS
 from workload.cache import cache_dir
+from workload.errors import UnsupportedError
 
 SINCE = {
     "compress": "multi-thread compression was removed in QEMU 9.1",
@@ -40,6 +42,10 @@ async def refusal(scenario: Scenario, hardware: Hardware, source: Binary, destin
         reason = unsupported(scenario, hardware, await ask_binary(binary, cache_dir()))
         if reason:
             return f"{role}: {reason}"
+    try:
+        await machine_type(hardware.machine, source, destination)
+    except UnsupportedError as error:
+        return str(error)
     if "post-copy" in scenario.strategies and (why := userfaultfd_refusal()):
         return f"post-copy: {why}: sysctl vm.unprivileged_userfaultfd=1 allows it, or run as root"
     return None
@@ -115,6 +121,12 @@ def _recovery(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> st
     return None
 
 
+def _machine(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    if hardware.machine not in binary.machines:
+        return f"this QEMU {binary.version} was built without the machine type {hardware.machine}"
+    return None
+
+
 def _known_fault(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
     """Before 8.0 post-copy is accepted beside multifd, and then ends the destination (yank.c; seen with 7.2.22)."""
     if binary.release < (8, 0) and {"multifd", "post-copy"} <= set(scenario.strategies):
@@ -123,5 +135,6 @@ def _known_fault(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) ->
 
 
 RULES: tuple[Rule, ...] = (
-    _address, _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _dirty_ring, _recovery, _known_fault,
+    _machine, _address, _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _dirty_ring, _recovery,
+    _known_fault,
 )  # fmt: skip

@@ -21,7 +21,9 @@ from workload.errors import BrokenError, MigrascopeError, UnsupportedError
 from workload.value import from_json
 
 ASK_SECONDS = 20.0
-QUESTIONS = ("query-version", "query-migrate-capabilities", "query-migrate-parameters", "query-qmp-schema")
+QUESTIONS = (
+    "query-version", "query-migrate-capabilities", "query-migrate-parameters", "query-qmp-schema", "query-machines",
+)  # fmt: skip
 
 COMPANIONS = {"postcopy-preempt": "postcopy-ram", "zero-copy-send": "multifd", "switchover-ack": "return-path"}
 """Capabilities that QEMU takes only beside another one (source: QEMU migration/options.c, migrate_caps_check)."""
@@ -37,8 +39,9 @@ COMBINED = (
 class BinaryFacts:
     """What a binary answered.
 
-    Capabilities and parameters by QEMU's names, the words that a parameter takes, kinds of migration addresses, and
-    `conflicts`: pairs of capabilities (`multifd+xbzrle`) that it refuses, with its own words.
+    Capabilities and parameters by QEMU's names, the words that a parameter takes, kinds of migration addresses,
+    `conflicts`: pairs of capabilities (`multifd+xbzrle`) that it refuses, with its own words, and `machines`: machine
+    types and their aliases, each with whether it is deprecated.
     """
 
     version: str
@@ -47,6 +50,7 @@ class BinaryFacts:
     choices: Mapping[str, tuple[str, ...]]
     addresses: tuple[str, ...]
     conflicts: Mapping[str, str]
+    machines: Mapping[str, bool]
 
     @property
     def release(self) -> tuple[int, int]:
@@ -76,6 +80,12 @@ class BinaryFacts:
             },
             addresses=_addresses(answers["query-qmp-schema"]),
             conflicts=_conflicts(answers, known),
+            machines={
+                name: each["deprecated"]
+                for each in answers["query-machines"]
+                for name in (each["name"], each.get("alias"))
+                if name
+            },
         )
 
 

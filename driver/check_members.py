@@ -13,8 +13,9 @@ async def refused_members(comparison: Comparison, qemu: str) -> dict[int, str]:
     refused = {}
     for number, member in enumerate(comparison.plan(NOMINAL_PACE).members):
         try:
-            binary = await binary_facts(member.qemu or qemu)
-            reason = await refusal(member.scenario, member.hardware, binary, binary)
+            source = await binary_facts(member.qemu or qemu)
+            destination = await binary_facts(member.destination_qemu or member.qemu or qemu)
+            reason = await refusal(member.scenario, member.hardware, source, destination)
         except MigrascopeError as error:
             reason = str(error)
         if reason:

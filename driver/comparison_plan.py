@@ -16,12 +16,17 @@ NOMINAL_PACE = 1e9
 
 @dataclass(frozen=True, kw_only=True)
 class Member:
-    """One member of a comparison; `qemu` names both sides' binary where it is not the one asked for."""
+    """One member of a comparison.
+
+    `qemu` names both sides' binary where it is not the one asked for, `destination_qemu` the destination's where that
+    is another one again.
+    """
 
     scenario: Scenario
     hardware: Hardware
     workload: Workload
     qemu: str | None = None
+    destination_qemu: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

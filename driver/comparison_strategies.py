@@ -196,12 +196,15 @@ PRE_COPY_SUFFICES = of_members(
     _crossed((HARD,), (replace(WORKLOAD, rate_limit_mib_s=each) for each in (4, 8, 16, 24, 32, 48))),
 )  # fmt: skip
 
+SYSTEM, NEWER = "qemu-system-x86_64", "qemu-system-x86_64-10.0"
+
 VERSIONS = of_members(
-    "qemu-versions", "the same scenarios on two QEMUs", "QEMU of the system, QEMU 10.0; pre-copy, post-copy, multifd",
+    "qemu-versions", "the same scenarios on two QEMUs, and from each of them to the other",
+    "QEMU of the system, QEMU 10.0, at either end; pre-copy, post-copy, multifd",
     tuple(
-        Member(scenario=scenario, hardware=HARDWARE, workload=WORKLOAD, qemu=qemu)
+        Member(scenario=scenario, hardware=HARDWARE, workload=WORKLOAD, qemu=qemu, destination_qemu=destination)
         for scenario in (EASY, replace(RESCUED, post_copy_iterations=3), MULTIFD)
-        for qemu in ("qemu-system-x86_64", "qemu-system-x86_64-10.0")
+        for qemu, destination in ((SYSTEM, None), (NEWER, None), (SYSTEM, NEWER), (NEWER, SYSTEM))
     ),
 )  # fmt: skip
 

@@ -15,6 +15,7 @@ from driver.binding import binding, check_bindings
 from driver.datadir import RunDir
 from driver.facts import binary_facts
 from driver.hardware import Hardware
+from driver.machine import machine_type
 from driver.qemu import Launch
 from driver.record import Binary, Guest
 from driver.request import Request
@@ -30,9 +31,10 @@ KERNEL_MIB, KERNEL_SHARE = 62, 0.04
 
 @dataclass(frozen=True, kw_only=True)
 class Kit:
-    """Everything that QEMUs are launched with."""
+    """Everything that QEMUs are launched with; `machine` is the type that both know (`driver.machine`)."""
 
     hardware: Hardware
+    machine: str
     workload: Workload
     source: Binary
     destination: Binary
@@ -66,6 +68,7 @@ class Kit:
             binary=(self.destination if role == "destination" else self.source).path,
             run=run.run,
             hardware=self.hardware,
+            machine=self.machine,
             accelerator=self.accelerator.name,
             memory_kib=self.memory_kib,
             kernel=self.kernel.path,
@@ -124,6 +127,7 @@ async def find_kit(request: Request) -> Kit:
     source = await binary_facts(request.source_binary)
     wanted = request.destination_binary or request.source_binary
     destination = source if wanted == request.source_binary else await binary_facts(wanted)
+    machine = await machine_type(request.hardware.machine, source, destination)
     kernel = await asyncio.to_thread(find_kernel, request.kernel, cache)
     initrd = await asyncio.to_thread(build_initrd, cache)
     accelerator = await choose_accelerator(request.hardware.accelerator, source.path, kernel, initrd, cache)
@@ -134,6 +138,7 @@ async def find_kit(request: Request) -> Kit:
         )
     kit = Kit(
         hardware=request.hardware,
+        machine=machine,
         workload=request.workload,
         source=source,
         destination=destination,

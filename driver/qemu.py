@@ -25,6 +25,8 @@ BACKEND = "guest-ram"
 EXIT_SECONDS = 2.0
 """How long a process whose monitor has closed may take to exit before it counts as hanging."""
 
+LAST_WORDS_SECONDS = 0.5
+
 MACHINES = {"microvm": "microvm,acpi=off"}
 """Machine types that want an option: docs/qemu.md tells why."""
 
@@ -49,6 +51,7 @@ class Launch:
     binary: str
     run: str
     hardware: Hardware
+    machine: str
     accelerator: str
     memory_kib: int
     kernel: Path
@@ -71,7 +74,7 @@ def command_line(launch: Launch, monitor_fd: int) -> list[str]:
     accelerator = f"{launch.accelerator},thread=multi" if launch.accelerator == "tcg" else launch.accelerator
     if hardware.dirty_ring_size:
         accelerator += f",dirty-ring-size={hardware.dirty_ring_size}"
-    machine, backend = MACHINES.get(hardware.machine, hardware.machine), _memory_backend(launch)
+    machine, backend = MACHINES.get(launch.machine, launch.machine), _memory_backend(launch)
     line = [
         *launch.prefix, launch.binary, "-name", f"guest=migrascope-{launch.run}-{launch.role},debug-threads=on",
         "-M", machine + f",memory-backend={BACKEND}" * bool(backend), *backend, "-accel", accelerator,
@@ -186,8 +189,8 @@ class Qemu:
         return await self._died("by itself") or QemuDiedError(self.role, f"{self.role}: QEMU exited")
 
     async def exit_words(self) -> str | None:
-        """Say how the process exited; None where it lives."""
-        return str(died) if (died := await self._died("by itself", 0.0)) else None
+        """Say how the process exited, or is just about to (its peer may see that first); None where it lives."""
+        return str(died) if (died := await self._died("by itself", LAST_WORDS_SECONDS)) else None
 
     async def end(self, *, at_once: bool = False) -> None:
         """End the process: QMP quit, SIGTERM, SIGKILL, each with a bound; `at_once` begins with SIGKILL. Idempotent."""

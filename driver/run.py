@@ -214,9 +214,8 @@ class _Run:
             await restore(source, image)
         self.ledger.phase("negotiate")
         keys = await asyncio.to_thread(make_credentials, scenario.tls, self.runtime) if scenario.tls != "none" else None
-        self.ledger.learn(
-            negotiated=await negotiate(source, destination, scenario, self.request.hardware.memory_bytes, keys)
-        )
+        agreed = await negotiate(source, destination, scenario, self.request.hardware.memory_bytes, keys)
+        self.ledger.learn(negotiated={"machine": source.launch.machine, **agreed})
         address = await open_stream(scenario.transport, pair.route, source, destination)
         await self._attach(pair)
         if not image:

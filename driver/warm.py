@@ -43,9 +43,10 @@ class WarmImage:
 
 
 def image_key(kit: Kit) -> str:
-    """Name what a saved guest depends on: hardware, workload, kernel, initrd, QEMU binary, accelerator."""
+    """Name what a saved guest depends on: machine, workload, kernel, initrd, QEMU binary, accelerator."""
     parts = (
         replace(kit.hardware, destination_cpus="", destination_nodes=""),
+        kit.machine,
         kit.memory_kib,
         kit.workload,
         kit.kernel.sha256,

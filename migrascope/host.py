@@ -68,6 +68,7 @@ def _described(comparison: Comparison, refused: Mapping[int, str]) -> dict[str, 
                 "workload": each.workload.name,
                 "memory_mib": each.hardware.memory_mib,
                 "qemu": each.qemu,
+                "destination_qemu": each.destination_qemu,
                 "unsupported": refused.get(number),
             }
             for number, each in enumerate(members)

@@ -147,7 +147,7 @@ async def _planned(arguments: argparse.Namespace, named: str) -> list[Request]:
             hardware=_over(arguments, member.hardware),
             workload=_over(arguments, member.workload),
             source_binary=member.qemu or asked.source_binary,
-            destination_binary=member.qemu or asked.destination_binary,
+            destination_binary=member.destination_qemu or member.qemu or asked.destination_binary,
         )
         for member in plan.members
     ]

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 import pytest
 
+from driver.campaign_cells import cells
+from driver.campaign_check import refused_cells
+from driver.campaign_plan import Campaign, PlannedComparison
 from driver.check import unsupported
 from driver.check_members import refused_members
 from driver.comparison import COMPARISONS
@@ -116,6 +119,18 @@ async def test_members_that_the_installed_qemu_cannot_run_are_told_with_their_re
     gone = await refused_members(COMPARISONS["recovery"], "/does/not/exist")
     assert gone.keys() == {0, 1, 2}
     assert "neither on the path" in gone[0]
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("name", ["qemu-versions", "multifd-compression"])
+async def test_a_campaign_of_a_named_comparison_is_refused_what_the_list_says(name: str) -> None:
+    campaign = Campaign(name="of-it", comparisons=(PlannedComparison(name=name),))
+    planned = cells(campaign, {})
+    asked = [(each.request.source_binary, each.request.destination_binary) for each in planned]
+    assert asked == [(each.qemu or "qemu-system-x86_64", each.destination_qemu) for each in MEMBERS[name]]
+    by_cell = await refused_cells(planned)
+    by_member = await refused_members(COMPARISONS[name], "qemu-system-x86_64")
+    assert {place: by_cell[each.cell] for place, each in enumerate(planned) if each.cell in by_cell} == by_member
 
 
 @pytest.mark.qemu

@@ -36,8 +36,8 @@ from workload.settings import Workload
 
 def a_launch(**changes: object) -> Launch:
     facts: dict[str, object] = {
-        "role": "source", "binary": "/usr/bin/qemu", "run": "r1", "hardware": Hardware(vcpus=2), "accelerator": "tcg",
-        "memory_kib": 262144, "kernel": Path("/k"), "initrd": Path("/i"), "append": "quiet x=1",
+        "role": "source", "binary": "/usr/bin/qemu", "run": "r1", "hardware": Hardware(vcpus=2), "machine": "pc",
+        "accelerator": "tcg", "memory_kib": 262144, "kernel": Path("/k"), "initrd": Path("/i"), "append": "quiet x=1",
         "console": Path("/data, with a comma/console"), "log": Path("/log"), "watch_socket": Path("/run/s.sock"),
         "incoming": False, "paused": True,
     }  # fmt: skip
