@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from driver.settle import Settle
-from workload.console import GuestError, Ready, Xor
+from workload.console import GuestError, Ready, Tick, Xor
 from workload.errors import BrokenError, MigrascopeError
 from workload.follow import Arrival, Follower
 
@@ -26,6 +26,7 @@ RECOVERED_SHARE = 0.9
 SILENCE_SECONDS = 10.0
 LONGEST_SILENCE_SECONDS = 60.0
 LINES_KEPT = 20_000
+TICKS_BACK = 3
 LOOK_SECONDS = 0.05
 SECOND_NS = 1_000_000_000
 
@@ -93,6 +94,7 @@ class Guest:
         self._followers: dict[str, Follower] = {}
         self.error: str | None = None  # its own error line, after which it powers off
         self._lines: deque[Line] = deque(maxlen=LINES_KEPT)
+        self._ticks: Counter[str] = Counter()  # by role
 
     @property
     def panicked(self) -> str | None:
@@ -175,6 +177,8 @@ class Guest:
             return pace(self._since(start_ns, role), self.vcpus) if start_ns >= since_ns else None
 
         def back() -> bool:
+            if time.monotonic_ns() - since_ns < SECOND_NS // 2 or self._ticks[role] < self._ticks_wanted():
+                return False  # an idle guest is at its pace at once, and its blackout is still unknown
             lines = self._since(since_ns, role)
             return (now() or 0.0) >= RECOVERED_SHARE * settled or (
                 steady_pace(lines, self.vcpus, since_ns, time.monotonic_ns()) is not None
@@ -187,6 +191,11 @@ class Guest:
             if not heard:
                 raise GuestLostError(f"guest: printed nothing on the {role} in {patience:g} s after it went on")
         return now(), done
+
+    def _ticks_wanted(self) -> int:
+        """Ticks that a recovered guest has printed: enough for a blackout, and never more than half its bound takes."""
+        tick_ms = self.ready.tick_ms if self.ready else 0
+        return min(TICKS_BACK, int(self.bounds.recover_seconds / 2 * 1000 / tick_ms)) if tick_ms else 0
 
     async def watch_silence(self, running: Callable[[], Awaitable[bool]], throttle: Callable[[], float]) -> None:
         """Raise once the guest has printed nothing for 10 s / (1 - throttle), at most 60 s, while it should run.
@@ -223,6 +232,8 @@ class Guest:
                         Line(role=role, stamp_ns=arrival.stamp_ns, vcpu=xor.vcpu, bytes=xor.bytes,
                              taken_ns=xor.taken_ns)
                     )  # fmt: skip
+                case Tick():
+                    self._ticks[role] += 1
                 case Ready() as ready:
                     self.ready = ready
                 case GuestError() as error:

@@ -94,7 +94,7 @@ def _pauses(record: RunRecord, times: Timeline, load: Callable[[str], pa.Table])
     silence = Blackout(seconds=None, why="the migration never started")
     if times.migration:
         end_ns = times.recover.end_ns if times.recover else times.migration.end_ns
-        silence = longest_silence(ticks, times.migration.start_ns, end_ns)
+        silence = longest_silence(ticks, times.migration.start_ns, end_ns, times.resume_ns)
     if times.resume_ns is None:
         pause = Blackout(seconds=None, why="the guest never resumed at the destination")
     elif record.hardware is not None and record.hardware.machine == "microvm":
@@ -102,7 +102,9 @@ def _pauses(record: RunRecord, times: Timeline, load: Callable[[str], pa.Table])
     elif times.stop_ns is None:
         pause = Blackout(seconds=None, why="QEMU's STOP event at the source was not seen")
     else:
-        pause = blackout(ticks, times.stop_ns, times.resume_ns, kvm=record.accelerator == "kvm")
+        pause = blackout(
+            ticks, times.stop_ns, times.resume_ns, kvm=record.accelerator == "kvm", running_ns=times.running_ns or 0
+        )
     told: float | str = pause.why or ""
     if times.stop_ns is not None and times.resume_ns is not None:
         told = (times.resume_ns - times.stop_ns) * NANO

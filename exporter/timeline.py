@@ -39,7 +39,8 @@ class Timeline:
     """The moments that a run's figures are taken between; None where the run never came to them.
 
     `migration` runs from the migrate phase's start to the end that QEMU told of (else to the end of the phases).
-    `stop_ns` and `resume_ns` are of the switchover that succeeded: STOP at the source, RESUME at the destination.
+    `stop_ns` and `resume_ns` are of the switchover that succeeded: STOP at the source, RESUME at the destination;
+    `running_ns` is the source's last RESUME before that STOP.
     """
 
     settle: Span | None
@@ -47,6 +48,7 @@ class Timeline:
     recover: Span | None
     stop_ns: int | None
     resume_ns: int | None
+    running_ns: int | None = None
 
 
 def events_of(table: pa.Table) -> list[Event]:
@@ -75,7 +77,13 @@ def timeline(record: RunRecord, events: Sequence[Event]) -> Timeline:
         recover=Span(start_ns=resume_ns, end_ns=recover.end_ns if recover else last_ns) if resume_ns else None,
         stop_ns=stop_ns,
         resume_ns=resume_ns,
+        running_ns=_last_resume(events, stop_ns) if stop_ns else None,
     )
+
+
+def _last_resume(events: Sequence[Event], stop_ns: int) -> int | None:
+    resumes = [e.time_ns for e in events if e.role == "source" and e.name == "RESUME" and e.time_ns < stop_ns]
+    return max(resumes, default=None)
 
 
 def _switchover(events: Sequence[Event], start_ns: int) -> tuple[int | None, int | None]:

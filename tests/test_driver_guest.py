@@ -41,3 +41,21 @@ async def test_a_guest_that_ticks_but_is_slow_is_not_lost(tmp_path: Path) -> Non
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
     assert (pace, done) == (None, False)
+
+
+async def test_an_idle_guest_has_recovered_only_once_it_has_ticked_on_the_destination(tmp_path: Path) -> None:
+    console, heard = tmp_path / "console", False
+    ticks = "".join(write(Tick(line=number, sequence=number, guest_ns=number + 5)) for number in range(1, 4))
+
+    def speak() -> None:
+        nonlocal heard
+        heard = bool(console.write_text(ticks))
+
+    async with Guest(1, {"destination": console}, READY, Settle(recover_seconds=30)) as guest:
+        following = asyncio.create_task(guest.follow())
+        asyncio.get_running_loop().call_later(0.8, speak)
+        _, done = await guest.recover("destination", 0.0)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+    assert done
+    assert heard
