@@ -15,7 +15,7 @@ import psutil
 
 from driver.record import Binary, Host
 from workload.cache import cache_dir
-from workload.errors import BadValueError, UnsupportedError
+from workload.errors import BadValueError, MigrascopeError, UnsupportedError
 
 VERSION_SECONDS = 10.0
 REVISION_SECONDS = 2.0
@@ -72,6 +72,29 @@ async def binary_facts(binary: str) -> Binary:
     if not line.startswith(SAYS):
         raise BadValueError(f"QEMU: {path} is not QEMU: to --version it says {line[:60]!r}")
     return Binary(path=path, version=line.removeprefix(SAYS), sha256=_sha256(Path(path)))
+
+
+class Binaries:
+    """The QEMU binaries that somebody asks for by name, each of them looked at once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Binary | MigrascopeError] = {}
+
+    async def find(self, name: str) -> Binary:
+        """What `binary_facts` says of it.
+
+        Raises:
+            MigrascopeError: as `binary_facts` does, every time.
+        """
+        if name not in self._found:
+            try:
+                self._found[name] = await binary_facts(name)
+            except MigrascopeError as error:
+                self._found[name] = error
+        found = self._found[name]
+        if isinstance(found, MigrascopeError):
+            raise found
+        return found
 
 
 def git_revision() -> str | None:

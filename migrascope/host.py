@@ -46,7 +46,7 @@ def _list_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    refused = {name: asyncio.run(refused_members(each, arguments.qemu)) for name, each in COMPARISONS.items()}
+    refused = asyncio.run(refused_members(COMPARISONS.values(), arguments.qemu))
     if arguments.json:
         print_json([_described(comparison, refused[name]) for name, comparison in COMPARISONS.items()])
     else:

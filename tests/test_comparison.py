@@ -112,11 +112,12 @@ def test_an_estimate_follows_the_values() -> None:
 
 @pytest.mark.qemu
 async def test_members_that_the_installed_qemu_cannot_run_are_told_with_their_reasons() -> None:
-    refused = await refused_members(COMPARISONS["multifd-compression"], "qemu-system-x86_64")
-    methods = {MEMBERS["multifd-compression"][place].scenario.multifd_compression for place in refused}
+    refused = await refused_members([COMPARISONS["multifd-compression"]], "qemu-system-x86_64")
+    places = refused["multifd-compression"]
+    methods = {MEMBERS["multifd-compression"][place].scenario.multifd_compression for place in places}
     assert {"qpl", "uadk", "qatzip"} >= methods
     assert "none" not in methods
-    gone = await refused_members(COMPARISONS["recovery"], "/does/not/exist")
+    gone = (await refused_members([COMPARISONS["recovery"]], "/does/not/exist"))["recovery"]
     assert gone.keys() == {0, 1, 2}
     assert "neither on the path" in gone[0]
 
@@ -129,7 +130,7 @@ async def test_a_campaign_of_a_named_comparison_is_refused_what_the_list_says(na
     asked = [(each.request.source_binary, each.request.destination_binary) for each in planned]
     assert asked == [(each.qemu or "qemu-system-x86_64", each.destination_qemu) for each in MEMBERS[name]]
     by_cell = await refused_cells(planned)
-    by_member = await refused_members(COMPARISONS[name], "qemu-system-x86_64")
+    by_member = (await refused_members([COMPARISONS[name]], "qemu-system-x86_64"))[name]
     assert {place: by_cell[each.cell] for place, each in enumerate(planned) if each.cell in by_cell} == by_member
 
 
