@@ -13,7 +13,7 @@ from driver.campaign_events import append_event
 from driver.campaign_file import read_campaign
 from driver.datadir import DataDir
 from driver.lock import VARIABLE
-from migrascope.main import main, parser
+from migrascope.main import main
 from tests.test_campaign_state import PLANNED, ended
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,13 +100,8 @@ def test_the_guides_example_is_a_plan_of_six_cells_and_stands_in_the_guide_word_
     assert f"```toml\n{EXAMPLE.read_text()}```" in GUIDE.read_text()
 
 
-def test_every_command_and_field_that_the_guide_names_is_there(tmp_path: Path) -> None:
-    guide = GUIDE.read_text()
-    commands = re.findall(r"^\$ migrascope (campaign .*?)(?: +#.*)?$", guide, re.MULTILINE)
-    assert len(commands) >= 5
-    for command in commands:
-        parser().parse_args(command.split())
-    for block in re.findall(r"```toml\n(.*?)```", guide, re.DOTALL):
+def test_every_plan_in_the_guide_is_one_that_the_program_takes(tmp_path: Path) -> None:
+    for block in re.findall(r"```toml\n(.*?)```", GUIDE.read_text(), re.DOTALL):
         path = tmp_path / "part.toml"
         path.write_text(block)
         assert cells(read_campaign(path), {})
