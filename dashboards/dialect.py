@@ -146,8 +146,6 @@ INFLUXDB = Dialect(
     ),
 )
 
-DIALECTS = (PROMETHEUS, INFLUXDB)
-
 
 def _prometheus_annotations() -> list[dict[str, Any]]:
     chosen = ",".join((*RUN, 'role="driver"'))

@@ -96,11 +96,7 @@ def iterations(view: RunView) -> list[Iteration]:
                 bandwidth_bytes_per_second=row.values["bandwidth_bytes_per_second"],
                 throttle_percent=row.values["throttle_percent"],
                 implied_downtime_seconds=verdict.get("implied_downtime_seconds"),
-                verdict="not converging"
-                if verdict.get("not_converging")
-                else "stalled"
-                if verdict.get("stalled")
-                else "",
+                verdict=_verdict_word(verdict),
             )
         )
     return found

@@ -35,11 +35,6 @@ class RunView:
             return self.summary.migrate_start_ns
         return self.record.clock.wall_ns
 
-    @property
-    def sampled(self) -> bool:
-        """Whether anything was sampled at all."""
-        return any(table is not None and table.num_rows for table in self.tables.values())
-
     def seconds(self, time_ns: int) -> float:
         """A stamp as seconds since the migration's start."""
         return (time_ns - self.origin_ns) * NS

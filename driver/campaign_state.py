@@ -83,12 +83,6 @@ class CampaignState:
         """The plan's parked cells, each with the reason."""
         return tuple((cell, self.parked[cell.cell]) for cell in self.cells if cell.cell in self.parked)
 
-    @property
-    def cells_ended(self) -> int:
-        """How many cells have nothing left to run, parked ones not counted."""
-        left = {cell for cell, _ in self.slots_left}
-        return sum(cell.cell not in left and cell.cell not in self.parked for cell in self.cells)
-
     def results(self) -> Iterator[Ended]:
         """Every result that the present plan asks for, in the order of ending."""
         known = {cell.cell for cell in self.cells}

@@ -280,8 +280,10 @@ async def test_a_process_killed_from_outside_is_told_so(data: DataDir) -> None:
 async def test_a_cancelled_run_is_interrupted_as_by_ctrl_c(data: DataDir) -> None:
     job = a_job(data, 30)
     code = (
-        "import sys, time\nsys.stderr.write('ready\\n'); sys.stderr.flush()\n"
-        "try:\n    time.sleep(60)\nexcept KeyboardInterrupt:\n    sys.stderr.write('interrupted\\n')\n"
+        # as a run does: where the tests are a shell's background job, SIGINT is ignored from birth on
+        "import signal, sys, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "try:\n    sys.stderr.write('ready\\n'); sys.stderr.flush(); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    sys.stderr.write('interrupted\\n')\n"
     )
     task = asyncio.create_task(LocalExecutor(python(code)).execute(job))
     async with asyncio.timeout(30):

@@ -133,7 +133,6 @@ def test_a_parked_cell_has_nothing_left_until_it_is_released_and_then_its_failur
     assert parked.failed_in_a_row["a1"] == 2
     assert parked.slots_left == (("b2", 1), ("b2", 2))
     assert parked.parked_cells == ((CELLS[0], "2 failures in a row"),)
-    assert parked.cells_ended == 0
     released = fold(parked, [Released(time_ns=10 * SECOND, cell="a1")])
     assert released.slots_left == (("a1", 1), ("a1", 2), ("b2", 1), ("b2", 2))
     assert released.failed_in_a_row["a1"] == 0
@@ -167,7 +166,6 @@ def test_a_plan_that_lost_a_cell_or_a_repeat_no_longer_counts_its_results() -> N
     state = after(*ended("a1", 1), *ended("b2", 2))
     less = fold(state, [Planned(time_ns=9 * SECOND, cells=CELLS[:1], repeats=1)])
     assert (less.planned_runs, less.ended_runs, less.slots_left) == (1, 1, ())
-    assert less.cells_ended == 1
 
 
 def test_campaigns_are_found_by_a_beginning_or_as_the_latest(tmp_path: Path) -> None:

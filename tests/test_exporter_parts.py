@@ -52,17 +52,18 @@ def test_threads_are_told_apart_by_their_names(names: dict[str, tuple[str, str]]
 
 async def test_a_thread_that_ends_leaves_its_cpu_time_in_the_figures() -> None:
     def burn() -> None:
-        end = time.thread_time() + 0.05
-        while time.thread_time() < end:
-            pass
+        with (Path("/proc/thread-self") / "schedstat").open() as spent:
+            while int(spent.read().split()[0]) < 50_000_000:
+                spent.seek(0)
+        burnt.set()
         alive.wait()
 
     own = SelfMetrics()
-    alive = threading.Event()
+    burnt, alive = threading.Event(), threading.Event()
     async with ThreadsSource("source", os.getpid(), time.time_ns, Pace(10, 100), own) as source:
         worker = threading.Thread(target=burn)
         worker.start()
-        await asyncio.sleep(0.15)
+        assert await asyncio.to_thread(burnt.wait, 60)
         await source.rest()  # the first look at a thread that seems unnamed
         source.list_soon()
         before = cpu_seconds(await source.rest(), "other")

@@ -144,12 +144,6 @@ class Spool:
         """Note that an exporter has closed a run's journal."""
         self._spooled(run).live.unlink(missing_ok=True)
 
-    def dead_letters_kept(self) -> int:
-        """How many dead letters there are now."""
-        return sum(
-            path.read_bytes().count(b"\n") for path in (self.dead_letters, self.retried_letters) if path.exists()
-        )
-
     def finish(self, run: SpooledRun, place: Place) -> None:
         """Forget a run that is done with, unless it was spooled again meanwhile."""
         with self._changing():
