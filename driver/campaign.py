@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from driver.campaign_cells import Cell
@@ -21,15 +22,19 @@ from driver.campaign_events import (
     append_event,
     mend,
 )
-from driver.campaign_executor import Executor, Job, JobEnd, wait_for_last_run
+from driver.campaign_executor import Executor, Job
 from driver.campaign_order import ordered
 from driver.campaign_plan import Campaign
 from driver.campaign_state import CampaignState, Slot, fold, read_state
 from driver.datadir import CampaignDir, DataDir, write_atomically
-from driver.lock import campaign_lock, driver_lock
+from driver.lock import campaign_lock
 from driver.record import RunRecord, read_record
 from driver.request import new_run_id
+from driver.run_process import JobEnd
 from workload.errors import BrokenError, MigrascopeError
+
+LOOK_SECONDS = 1.0
+"""How often an executor is asked again for a place while nothing else happens: workers come and go."""
 
 UNFINISHED = ("abandoned", "cancelled")
 """Outcomes of a run that was cut: it is made again."""
@@ -63,13 +68,13 @@ async def run_campaign(
     place = data.campaign(campaign.campaign)
     try:
         place.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with campaign_lock(place), driver_lock():
-            await wait_for_last_run(place)
-            mend(place)
-            state = read_state(place) if place.state.exists() else CampaignState(campaign=campaign.campaign)
-            return await _Running(campaign, cells, data, executor, state, changed, cancel).go(
-                content, paces, refused, retry
-            )
+        with campaign_lock(place):
+            async with executor.at_work(place):
+                mend(place)
+                state = read_state(place) if place.state.exists() else CampaignState(campaign=campaign.campaign)
+                return await _Running(campaign, cells, data, executor, state, changed, cancel).go(
+                    content, paces, refused, retry
+                )
     except OSError as error:
         raise BrokenError(
             f"campaign {campaign.campaign}: {error.strerror}: {error.filename or place.path}; what ended is safe, the"
@@ -98,6 +103,7 @@ class _Running:
         self._state = state
         self._changed = changed
         self._cancel = cancel
+        self._lost: Counter[Slot] = Counter()  # runs that were lost with their worker: a guest may be what kills it
 
     async def go(
         self, content: bytes, paces: Mapping[str, float], refused: Mapping[str, str], retry: bool
@@ -142,18 +148,19 @@ class _Running:
         )
 
     async def _run_all(self) -> None:
-        """Keep every slot of the executor at work until nothing is left or the user wants no more."""
+        """Keep every place of the executor at work until nothing is left or the user wants no more."""
         wanted = asyncio.create_task(self._cancel.wait())
         running: dict[asyncio.Task[JobEnd], tuple[Slot, Job]] = {}
         try:
             while not self._cancel.is_set():
-                busy = [slot for slot, _ in running.values()]
-                for slot in self._next(busy)[: self._executor.slots - len(running)]:
-                    job = self._begin(slot)
-                    running[asyncio.create_task(self._executor.execute(job))] = (slot, job)
-                if not running:
+                left = self._next([slot for slot, _ in running.values()])
+                if not running and not left:
                     return
-                await asyncio.wait({wanted, *running}, return_when=asyncio.FIRST_COMPLETED)
+                for slot in left:
+                    if place := self._executor.take_place(slot[0]):
+                        job = self._begin(slot, place)
+                        running[asyncio.create_task(self._executor.execute(job))] = (slot, job)
+                await asyncio.wait({wanted, *running}, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task.done()]:
                     self._end(*running.pop(task), task.result())
         finally:
@@ -165,11 +172,12 @@ class _Running:
         order = ordered(list(self._cells), self._campaign.repeats, self._campaign.order, self._campaign.seed)
         return [slot for slot in order if slot in left]
 
-    def _begin(self, slot: Slot) -> Job:
+    def _begin(self, slot: Slot, place: str) -> Job:
         """Write down the run's id before anything of it exists: so a finished run is known, whatever happens to us."""
         cell, repeat = slot
+        under_way = {begun.run for begun in self._state.begun.values()}
         run = new_run_id()
-        while self._data.run(run).path.exists():
+        while run in under_way or self._data.run(run).path.exists():
             run = new_run_id()
         self._tell(Begun(time_ns=time.time_ns(), cell=cell, repeat=repeat, run=run))
         return Job(
@@ -178,6 +186,7 @@ class _Running:
             run=run,
             request=self._cells[cell].request,
             deadline_seconds=self._cells[cell].deadline_seconds(self._campaign),
+            place=place,
         )
 
     def _end(self, slot: Slot, job: Job, end: JobEnd) -> None:
@@ -188,15 +197,20 @@ class _Running:
         if outcome == "cancelled":
             self._tell(Cut(time_ns=now, cell=cell, repeat=repeat, run=job.run, reason="cancelled from outside"))
             return
+        if end.lost is not None:
+            self._lost[slot] += 1
+            if self._lost[slot] < self._campaign.max_failures:
+                self._tell(Cut(time_ns=now, cell=cell, repeat=repeat, run=job.run, reason=end.lost))
+                return
         # of a process that was killed, whoever closes the record knows only that it is gone
-        reason = record.reason if record and outcome not in (None, "abandoned") else end.trouble
+        reason = record.reason if record and outcome not in (None, "abandoned") else end.lost or end.trouble
         self._tell(
             Ended(
                 time_ns=now,
                 cell=cell,
                 repeat=repeat,
                 run=job.run,
-                outcome=outcome or ("abandoned" if record else "broken"),
+                outcome=outcome or ("abandoned" if record or end.lost else "broken"),
                 reason=reason,
                 seconds=end.seconds,
             )

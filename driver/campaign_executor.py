@@ -1,141 +1,125 @@
-"""What runs a campaign's cells: each run is one child process that dies with its parent and is killed when it hangs."""
+"""What runs a campaign's cells: the interface of its engines, and the one that makes every run on this host."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+from driver.campaign_cells import Cell
+from driver.campaign_check import refused_cells
 from driver.datadir import CampaignDir, DataDir
-from driver.lock import VARIABLE, try_lock
-from driver.parent_death import die_with_parent
+from driver.lock import driver_lock
+from driver.pace import measure_pace
 from driver.request import Request
-from workload.errors import BrokenError
+from driver.run_process import JobEnd, comes_free, run_process
+from workload.errors import BadValueError, BrokenError
 
-CANCEL_SECONDS = 30.0
+JOBS_MOST = 8
+"""As many saved guests as warm starts keep: so none of those at work removes one that another is about to read."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run that is to be made: the request with its id, and when it is taken for hung."""
+    """One run that is to be made: the request with its id, where, and when it is taken for hung."""
 
     campaign: CampaignDir
     data: DataDir
     run: str
     request: Request
     deadline_seconds: float
+    place: str = "0"
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobEnd:
-    """How a run's process ended. `trouble` says what was wrong with it, None where it ended by itself with status 0.
-
-    What became of the migration stands in the run's own record, which is in the data directory by now.
-    """
-
-    seconds: float
-    trouble: str | None = None
+Command = Callable[[Job], Sequence[str]]
+"""Writes the command line that makes a job's run."""
 
 
 class Executor(Protocol):
-    """Runs jobs, at most `slots` at once."""
+    """Runs jobs, one at once in each place."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many runs can be made at once."""
+
+    def at_work(self, campaign: CampaignDir) -> AbstractAsyncContextManager[None]:
+        """Hold what must be held while a campaign runs; on entering nothing of its last driver is left.
+
+        Raises:
+            MigrascopeError: something else measures there.
+        """
+
+    def take_place(self, cell: str) -> str | None:
+        """Take a place where a run of this cell can be made, for the job that is executed next; None: all are busy.
+
+        Raises:
+            MigrascopeError: there will be no place any more.
+        """
 
     async def execute(self, job: Job) -> JobEnd:
-        """Run a job to its end. Cancelling this ends the run in good order, cancelling it again at once."""
+        """Run a job to its end in the place that was taken for it, and give that back.
+
+        The run's directory is in the data directory then. Cancelling this ends the run in good order, cancelling it
+        again at once.
+        """
+
+
+class Engine(Executor, Protocol):
+    """An executor that can also be asked about a plan before it is run."""
+
+    async def measure_pace(self, request: Request) -> float:
+        """Return how fast the request's guest dirties memory where the runs will be made, in bytes a second."""
+
+    async def refused_cells(self, cells: Sequence[Cell]) -> Mapping[str, str]:
+        """Map the id of each cell that can be run in no place to the reason."""
 
 
 class LocalExecutor:
-    """Runs each job as a child process here; `command` writes its command line."""
+    """Runs jobs as child processes here, `jobs` at once, each with a driver lock of its own.
 
-    slots = 1
+    More than one measures migrations that run beside each other, and is there for that alone.
+    """
 
-    def __init__(self, command: Callable[[Job], Sequence[str]]) -> None:
+    def __init__(self, command: Command, jobs: int = 1) -> None:
+        if not 1 <= jobs <= JOBS_MOST:
+            raise BadValueError(f"jobs={jobs}: want 1 to {JOBS_MOST} runs at once")
+        self.slots = jobs
         self._command = command
+        self._free = [str(number) for number in range(jobs)]
+
+    @asynccontextmanager
+    async def at_work(self, campaign: CampaignDir) -> AsyncIterator[None]:
+        """Hold the host's driver lock for all runs; see `Executor`."""
+        with driver_lock():
+            for lock in campaign.run_locks():
+                if not await comes_free(lock):
+                    raise BrokenError(
+                        f"campaign {campaign.campaign}: a run of its last driver still holds {lock}; end that process"
+                        " first"
+                    )
+            yield
+
+    def take_place(self, cell: str) -> str | None:  # noqa: ARG002 - each place here is as good for any cell
+        """Take the first free one of this host's places; see `Executor`."""
+        return self._free.pop(0) if self._free else None
 
     async def execute(self, job: Job) -> JobEnd:
         """Run a job; see `Executor`. Must be called from the main thread."""
-        log = job.campaign.log(job.run)
-        log.parent.mkdir(mode=0o700, exist_ok=True)
-        began = time.monotonic()
-        with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                *self._command(job),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=output,
-                # the campaign holds the host's driver lock for all of its runs
-                env=os.environ | {VARIABLE: str(job.campaign.run_lock)},
-                preexec_fn=die_with_parent(),
-                start_new_session=True,  # Ctrl-C in the terminal is for the campaign alone
-            )
-        hung = False
         try:
-            async with asyncio.timeout(job.deadline_seconds):
-                await process.wait()
-        except TimeoutError:
-            hung = True
-        except asyncio.CancelledError:
-            await _cancel(process)
-            raise
-        finally:
-            await _kill(process)
-        seconds = time.monotonic() - began
-        if hung:
-            return JobEnd(seconds=seconds, trouble=f"hung: no end within {job.deadline_seconds:g} s; killed")
-        if process.returncode == 0:
-            log.unlink(missing_ok=True)
-            return JobEnd(seconds=seconds)
-        return JobEnd(seconds=seconds, trouble=_trouble(process.returncode or 0, log))
-
-
-async def _cancel(process: asyncio.subprocess.Process) -> None:
-    """Have a run cancelled in good order, as Ctrl-C does."""
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGINT)
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), CANCEL_SECONDS)
-
-
-async def _kill(process: asyncio.subprocess.Process) -> None:
-    """See to it that a run's process is gone; its QEMUs die with it."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-def _trouble(status: int, log: Path) -> str:
-    """Say how a process ended, with its last words."""
-    how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"exited with {status}"
-    words = ""
-    with contextlib.suppress(OSError):
-        lines = log.read_text(errors="replace").strip().splitlines()
-        words = f": {lines[-1].removeprefix('migrascope: ')[:300]}" if lines else ""
-    return f"the run's process {how}{words} (log: {log})"
-
-
-async def wait_for_last_run(campaign: CampaignDir, seconds: float = CANCEL_SECONDS) -> None:
-    """Wait until the run of a driver that was killed is gone as well: it dies with it, but not in the same instant.
-
-    Raises:
-        BrokenError: it is not.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        with try_lock(campaign.run_lock) as free:
-            if free:
-                return
-        if time.monotonic() > deadline:
-            raise BrokenError(
-                f"campaign {campaign.campaign}: a run of its last driver still holds {campaign.run_lock};"
-                " end that process first"
+            return await run_process(
+                self._command(job),
+                job.campaign.log(job.run),
+                deadline_seconds=job.deadline_seconds,
+                lock=job.campaign.run_lock(job.place),
             )
-        await asyncio.sleep(0.05)
+        finally:
+            self._free = sorted([*self._free, job.place])
+
+    async def measure_pace(self, request: Request) -> float:
+        """Measure a guest's pace on this host."""
+        return await measure_pace(request)
+
+    async def refused_cells(self, cells: Sequence[Cell]) -> Mapping[str, str]:
+        """Find what cannot run on this host."""
+        return await refused_cells(cells)

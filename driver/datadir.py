@@ -112,10 +112,13 @@ class CampaignDir:
         """The flock that the campaign's driver holds for its life."""
         return self.path / "lock"
 
-    @property
-    def run_lock(self) -> Path:
-        """The flock that stands for the host's driver lock in the campaign's own runs, since it holds that itself."""
-        return self.path / "run.lock"
+    def run_lock(self, place: str) -> Path:
+        """The flock that stands for the host's driver lock in the run in one place: the campaign holds that itself."""
+        return self.path / f"run-{place}.lock"
+
+    def run_locks(self) -> list[Path]:
+        """The locks of all places that runs were ever made in."""
+        return sorted(self.path.glob("run-*.lock"))
 
     def log(self, run: str) -> Path:
         """What the process of one run wrote; kept where the run went wrong."""

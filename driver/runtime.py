@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from driver.datadir import runtime_dir
+from driver.datadir import runtime_dir, write_atomically
 from driver.namespaces import left_behind, remove_namespaces
 
 OWNER = "owner"
@@ -21,7 +21,8 @@ def run_runtime_dir() -> Iterator[Path]:
     """Make a runtime directory that is gone afterwards; first remove those whose driver is dead."""
     path = runtime_dir()
     try:
-        (path / OWNER).write_text(f"{os.getpid()} {psutil.Process().create_time():.3f}\n")
+        owner = f"{os.getpid()} {psutil.Process().create_time():.3f}\n"
+        write_atomically(path / OWNER, owner.encode(), durable=False)  # another driver may be sweeping just now
         sweep(path.parent)
         yield path
     finally:

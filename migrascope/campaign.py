@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,35 +16,20 @@ from dashboards.campaign_tables import campaigns_table, plan_table, standing, st
 from driver.campaign import run_campaign
 from driver.campaign_cells import Cell, cells, named_comparisons
 from driver.campaign_check import refused_cells
-from driver.campaign_executor import Job, LocalExecutor
+from driver.campaign_executor import Engine
 from driver.campaign_file import read_campaign
 from driver.campaign_plan import Campaign
 from driver.campaign_state import CampaignState, read_state
 from driver.datadir import CampaignDir, DataDir
 from driver.lock import campaign_lives
-from driver.pace import measure_pace
 from driver.record import OUTCOMES, read_record
 from exporter import history
+from migrascope.campaign_engine import add_engine_options, engine
 from migrascope.command import Command
-from migrascope.options import Parser, add_common_options, data_dir, note, words_of
+from migrascope.options import Parser, add_common_options, data_dir, note
 from migrascope.output import print_json, print_table, view_console
 from migrascope.running import interruptible
 from workload.errors import BadValueError, MigrascopeError, UnsupportedError
-
-
-def run_words(job: Job) -> list[str]:
-    """The command line that makes one run of a campaign; a person may repeat it without its three ids."""
-    request = job.request
-    words = [sys.executable, "-m", "migrascope.main", "run", "--json", f"--data-dir={job.data.path}"]
-    words += [f"--run-id={job.run}", f"--campaign={request.campaign}"]
-    words += [f"--comparison={request.comparison}"] * (request.comparison is not None)
-    words += [f"--qemu={request.source_binary}"]
-    words += [f"--destination-qemu={request.destination_binary}"] * (request.destination_binary is not None)
-    words += [f"--kernel={request.kernel}"] * (request.kernel is not None)
-    words += ["--warm-start"] * request.warm_start
-    for value in (request.scenario, request.hardware, request.workload, request.settle, request.sampling):
-        words += words_of(value)
-    return words
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -68,14 +52,15 @@ def _run(arguments: argparse.Namespace) -> int:
     progress = CampaignProgress(view_console(), lambda run: _phase(data, run))
 
     async def work(cancel: asyncio.Event) -> CampaignState:
-        paces = await _measured(campaign, _known_paces(place))
-        planned = cells(campaign, paces)
-        refused = await refused_cells(planned)
-        with progress.shown():
-            return await run_campaign(
-                campaign, planned, data, LocalExecutor(run_words), content=arguments.file.read_bytes(), paces=paces,
-                refused=refused, retry=arguments.retry, changed=progress.changed, cancel=cancel,
-            )  # fmt: skip
+        async with engine(arguments, data) as chosen:
+            paces = await _measured(campaign, _known_paces(place), chosen)
+            planned = cells(campaign, paces)
+            refused = await chosen.refused_cells(planned)
+            with progress.shown():
+                return await run_campaign(
+                    campaign, planned, data, chosen, content=arguments.file.read_bytes(), paces=paces,
+                    refused=refused, retry=arguments.retry, changed=progress.changed, cancel=cancel,
+                )  # fmt: skip
 
     state = asyncio.run(interruptible(work))
     _show(arguments, state, alive=False)
@@ -145,13 +130,13 @@ def state_json(state: CampaignState, alive: bool) -> dict[str, Any]:
     }
 
 
-async def _measured(campaign: Campaign, known: Mapping[str, float]) -> dict[str, float]:
+async def _measured(campaign: Campaign, known: Mapping[str, float], chosen: Engine) -> dict[str, float]:
     """The guests' paces that named comparisons are planned by; what an earlier start measured holds."""
     paces = {}
     for name, request in named_comparisons(campaign):
         if name not in known:
-            note(f"measuring how fast a guest dirties memory here, to plan the comparison {name!r}")
-        paces[name] = known[name] if name in known else await measure_pace(request)
+            note(f"measuring how fast a guest dirties memory, to plan the comparison {name!r}")
+        paces[name] = known[name] if name in known else await chosen.measure_pace(request)
     return paces
 
 
@@ -211,6 +196,7 @@ def _options(parser: argparse.ArgumentParser) -> None:
     run = verb("run", "Run a campaign; the same command goes on where it was cut.")
     run.add_argument("file", type=Path, metavar="FILE", help="the campaign's TOML file")
     run.add_argument("--retry", action="store_true", help="try parked cells again, and their failed runs with them")
+    add_engine_options(run)
     run.set_defaults(verb=_run)
     status = verb("status", "Show how a campaign stands, or list all.")
     status.add_argument("campaign", nargs="?", metavar="CAMPAIGN", help="an id, the beginning of one, latest, or FILE")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +15,14 @@ import pytest
 from driver.campaign import run_campaign
 from driver.campaign_cells import cells
 from driver.campaign_events import Begun, Cut, Ended, Event, Planned, PlannedCell, append_event, read_events
-from driver.campaign_executor import Job, JobEnd, LocalExecutor
+from driver.campaign_executor import Job, LocalExecutor
 from driver.campaign_plan import Axis, Campaign
 from driver.campaign_state import CampaignState
-from driver.datadir import DataDir
+from driver.datadir import CampaignDir, DataDir
 from driver.lock import VARIABLE, campaign_lives, campaign_lock
 from driver.record import write_record
 from driver.request import Request
+from driver.run_process import JobEnd
 from tests.recorded import a_record
 from workload.errors import MigrascopeError
 
@@ -37,18 +38,33 @@ class StandIn:
 
     def __init__(self, fate: Fate = lambda _job, _number: "completed", slots: int = 1) -> None:
         self.slots = slots
+        self.free: list[str] = []
         self.jobs: list[Job] = []
         self.most_at_once = 0
         self._fate = fate
         self._at_once = 0
 
+    @contextlib.asynccontextmanager
+    async def at_work(self, campaign: CampaignDir) -> AsyncIterator[None]:
+        assert campaign.lock.exists()
+        self.free = [str(number) for number in range(self.slots)]
+        yield
+
+    def take_place(self, cell: str) -> str | None:
+        assert cell
+        return self.free.pop() if self.free else None
+
     async def execute(self, job: Job) -> JobEnd:
         self.jobs.append(job)
+        number = len(self.jobs)
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         await asyncio.sleep(0.001)
         self._at_once -= 1
-        outcome = self._fate(job, len(self.jobs))
+        outcome = self._fate(job, number)
+        self.free.append(job.place)
+        if outcome == "lost":
+            return JobEnd(seconds=2.0, lost="worker w1 was lost")
         leave_record(job.data, job.run, outcome)
         return JobEnd(seconds=2.0, trouble=None if outcome else "hung: no end within 9 s; killed")
 
@@ -232,6 +248,24 @@ async def test_an_executor_with_several_slots_is_kept_at_work(data: DataDir) -> 
     assert state.slots == 3
 
 
+async def test_a_run_that_is_lost_with_its_worker_is_made_again(data: DataDir) -> None:
+    executor = StandIn(lambda _job, number: "lost" if number in (1, 2) else "completed", slots=2)
+    state = await campaign(data, executor)
+    assert state.outcomes == {"completed": 6}
+    assert len(executor.jobs) == 8
+    assert [event.reason for event in events(data) if isinstance(event, Cut)] == ["worker w1 was lost"] * 2
+
+
+async def test_a_run_that_loses_every_worker_is_given_up(data: DataDir) -> None:
+    def fate(job: Job, _number: int) -> str:
+        return "lost" if job.request.scenario.strategy == "none" else "completed"
+
+    state = await campaign(data, StandIn(fate))
+    assert state.outcomes == {"abandoned": 2, "completed": 3}
+    ((_, reason),) = state.parked_cells
+    assert reason == "2 failures in a row, the last: worker w1 was lost"
+
+
 async def test_a_campaign_that_is_being_run_is_refused(data: DataDir) -> None:
     place = data.campaign(PLAN.campaign)
     place.path.mkdir(parents=True)
@@ -296,7 +330,7 @@ async def test_a_cancelled_run_is_interrupted_as_by_ctrl_c(data: DataDir) -> Non
 
 
 def test_a_request_is_the_same_after_it_was_written_as_a_command_line(data: DataDir) -> None:
-    from migrascope.campaign import run_words  # noqa: PLC0415
+    from migrascope.campaign_engine import run_words  # noqa: PLC0415
     from migrascope.main import parser  # noqa: PLC0415
     from migrascope.migrations import request_of  # noqa: PLC0415
 

@@ -1,0 +1,62 @@
+"""A run's directory on its way from the machine that made it: packed there, and here in one step complete or absent."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+from driver.datadir import DataDir, RunDir
+from workload.errors import BrokenError
+
+ARRIVING = ".arriving-"
+
+
+def pack(run: RunDir) -> bytes:
+    """Pack a run's directory, whose samples are compressed already; OSError passes through."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(run.path, arcname=run.run)
+    return packed.getvalue()
+
+
+def bring_home(packed: bytes, data: DataDir, run: str) -> None:
+    """Put a packed run into a data directory, and return once it is on the disk.
+
+    Raises:
+        BrokenError: what came is no run's directory.
+        OSError: it cannot be written; then there is nothing of it.
+    """
+    scratch = Path(tempfile.mkdtemp(dir=data.path, prefix=ARRIVING))
+    try:
+        try:
+            with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+                archive.extractall(scratch, filter="data")  # refuses what would leave the directory
+        except tarfile.TarError as error:
+            raise BrokenError(f"run {run}: what its worker sent is damaged ({error})") from error
+        if [path.name for path in scratch.iterdir()] != [run]:
+            raise BrokenError(f"run {run}: what its worker sent is not this run's directory")
+        arrived = scratch / run
+        for path in (*arrived.rglob("*"), arrived):
+            _to_disk(path)
+        arrived.rename(data.run(run).path)
+        _to_disk(data.runs)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep_arrivals(data: DataDir) -> None:
+    """Remove what was arriving when the campaign's driver was killed."""
+    for path in data.path.glob(f"{ARRIVING}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
