@@ -244,12 +244,22 @@ class ClusterExecutor:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _present(self) -> Mapping[str, Mapping[str, Any]]:
-        """Every worker that the scheduler knows, by its address; OSError and TimeoutError pass through."""
+        """Every worker that the scheduler knows, by its address.
+
+        Raises:
+            MigrascopeError: it does not answer any more.
+        """
         scheduler = self._client.scheduler
-        if scheduler is None:
-            raise ConnectionError(f"scheduler {self._address}: the connection is closed")
-        async with asyncio.timeout(CONNECT_SECONDS):
-            identity = await scheduler.identity()
+        try:
+            if scheduler is None:
+                raise ConnectionError("the connection is closed")
+            async with asyncio.timeout(CONNECT_SECONDS):
+                identity = await scheduler.identity()
+        except (OSError, TimeoutError) as error:
+            raise MigrascopeError(
+                f"scheduler {self._address}: is lost ({error or 'no answer'}); what ended is safe, the same command"
+                " goes on"
+            ) from error
         found: Mapping[str, Mapping[str, Any]] = identity["workers"]
         return found
 
@@ -276,8 +286,8 @@ class ClusterExecutor:
             await asyncio.sleep(LOOK_SECONDS)
             try:
                 present = await self._present()
-            except (OSError, TimeoutError):
-                self._fail(f"scheduler {self._address}: is lost")
+            except MigrascopeError as error:
+                self._fail(error)
                 return
             for address in self._workers.keys() - present.keys():
                 _log.warning("worker %s is lost", address)
@@ -288,12 +298,12 @@ class ClusterExecutor:
             if self._workers:
                 seen = time.monotonic()
             elif time.monotonic() - seen > DESERTED_SECONDS:
-                self._fail(f"scheduler {self._address}: has had no worker for {DESERTED_SECONDS:g} s")
+                self._fail(MigrascopeError(f"scheduler {self._address}: has had no worker for {DESERTED_SECONDS:g} s"))
                 return
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: MigrascopeError) -> None:
         """Have the campaign end: its next question is answered with an error, its runs are given up."""
-        self._failure = MigrascopeError(f"{why}; what ended is safe, the same command goes on")
+        self._failure = why
         for worker in {**self._workers, **self._busy}.values():
             worker.gone.set()
 
