@@ -15,7 +15,7 @@ from exporter.statistics_recommendation import NEGLIGIBLE_SECONDS, Recommendatio
 from workload.settings import Workload
 from workload.value import settings_of
 
-SETTINGS = settings_of(Scenario) | settings_of(Hardware) | settings_of(Workload)
+SETTINGS = {**settings_of(Scenario), **settings_of(Hardware), **settings_of(Workload)}
 
 
 @dataclass(frozen=True, kw_only=True)

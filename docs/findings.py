@@ -120,10 +120,10 @@ def post_copy(data: DataDir) -> Json:
     traces = []
     for preempt, *figures in rows:
         name = "with preempt" if preempt else "without preempt"
-        for place, figure in enumerate(("median", "99 %", "longest")):
+        for place, statistic in enumerate(("median", "99 %", "longest")):
             traces.append(
                 {
-                    "type": "bar", "x": list(windows.values()), "name": f"{name}: {figure}",
+                    "type": "bar", "x": list(windows.values()), "name": f"{name}: {statistic}",
                     "y": [None if value is None else value * 1000 for value in figures[place::3]],
                     "marker": {"color": RUNS[int(preempt)].light, "opacity": (0.35, 0.65, 1.0)[place]},
                 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -33,6 +34,14 @@ MARK = "MIGRASCOPE_TEST_SESSION"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="write the golden files anew")
+
+
+@pytest.fixture
+def sockets() -> Iterator[Path]:
+    """A short directory: a socket's path has at most 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="mt-"))
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from driver.watch import Sampling
 from exporter.mirror.status import standings
 from exporter.start import LINGER_VARIABLE, start_exporter
 from tests.faulty import Script, faulty_server
-from tests.live_pair import wait_until
 from tests.played import PlayedRun
+from tests.waiting import wait_until
 
 SIZE = "6m"
 

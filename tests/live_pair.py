@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +17,12 @@ from driver.marks import Mark, append_mark
 from driver.record import Host, RunRecord, read_record, write_record
 from driver.scenario import Scenario
 from driver.targets import Target, Targets, write_targets
+from tests.waiting import wait_until
 from workload.console import Parser, Ready
 from workload.image import build_initrd, guest_command_line
 from workload.kernel import find_kernel
 from workload.settings import Workload
 
-WAIT_SECONDS = 60.0
 ROLES = ("source", "destination")
 
 
@@ -52,14 +50,6 @@ class PlainMonitor:
     def close(self) -> None:
         self._file.close()
         self._socket.close()
-
-
-def wait_until(true: Callable[[], Any], seconds: float = WAIT_SECONDS) -> None:
-    """Wait until something holds; fail with its name where it never does."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"{true} still does not hold after {seconds:g} s"
-        time.sleep(0.01)
 
 
 def a_record(run: str, clock: Clock, scenario: Scenario) -> RunRecord:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable
 
 from driver.datadir import DataDir
 from exporter.mirror.destination import INFLUXDB, Destination
@@ -35,10 +33,3 @@ def spooled(data: DataDir, destination: Destination, run: str = RUN) -> Spool:
 
 def sent(data: DataDir, spool: Spool) -> None:
     Feed(data, spool, threading.Event()).run()
-
-
-def eventually(holds: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import psutil
@@ -15,8 +15,7 @@ from driver.request import Request
 from driver.run import run_migration
 from driver.targets import read_targets
 from driver.watch import ExporterClient
-
-WAIT_SECONDS = 60.0
+from tests.waiting import WAIT_SECONDS
 
 
 def no_qemu_of(run: RunDir) -> bool:
@@ -31,12 +30,6 @@ def pids(run: RunDir) -> dict[str, int]:
 def phase_of(run: RunDir) -> str:
     marks = [mark.name for mark in read_marks(run) if mark.kind == "phase"]
     return marks[-1] if marks else ""
-
-
-async def until(true: Callable[[], object]) -> None:
-    async with asyncio.timeout(WAIT_SECONDS):
-        while not true():  # noqa: ASYNC110 - what is waited for happens in files and processes
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -7,9 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +20,7 @@ from dashboards import stack
 from driver.datadir import DataDir
 from driver.watch import find_exporter
 from exporter import history
+from tests.waiting import wait_until
 from tests.webhook import Told, receiving
 
 pytestmark = [pytest.mark.qemu, pytest.mark.server]
@@ -75,14 +75,7 @@ def alerting(tmp_path: Path, prometheus_binary: Path, alertmanager_binary: Path)
             stack.down(data)
             if exporter := find_exporter(data):
                 os.kill(exporter.info.pid, signal.SIGTERM)
-                until(lambda: find_exporter(data) is None, 20, "the exporter does not end")
-
-
-def until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.2)
+                wait_until(lambda: find_exporter(data) is None, 20, "the exporter does not end")
 
 
 @pytest.mark.timeout(300)
@@ -108,7 +101,7 @@ def test_of_a_campaigns_migrations_only_the_one_that_cannot_converge_is_told_and
     (never,) = [scenario for scenario, outcome in runs.items() if outcome == "not_converged"]
     assert sorted(runs.values(), key=str) == ["completed", "completed", "not_converged"]
     told = alerting.told
-    until(lambda: told.alerts("resolved"), 90, "nothing was resolved")
+    wait_until(lambda: told.alerts("resolved"), 90, "nothing was resolved")
     firing = [alert for alert in told.alerts("firing") if alert["labels"]["alertname"] not in NOISE]
     assert {alert["labels"]["alertname"] for alert in firing} == {"MigrationNotConverging"}
     assert {alert["labels"]["scenario"] for alert in firing} == {never}
@@ -125,9 +118,9 @@ def test_a_run_that_has_failed_silences_its_own_not_converging_and_no_others(ale
     failed = run | {"migrascope_run_outcome": "failed"}
     raised = [("MigrationFailed", failed), ("MigrationNotConverging", run), ("MigrationNotConverging", other)]
     post(manager, [alert(name, labels) for name, labels in raised[:1]])
-    until(lambda: alerting.told.first("MigrationFailed"), 30, "the failure is not told")
+    wait_until(lambda: alerting.told.first("MigrationFailed"), 30, "the failure is not told")
     post(manager, [alert(name, labels) for name, labels in raised])
-    until(lambda: alerting.told.first("MigrationNotConverging"), 30, "the other run is not told")
+    wait_until(lambda: alerting.told.first("MigrationNotConverging"), 30, "the other run is not told")
     told = [each["labels"] for each in alerting.told.alerts("firing")]
     assert {each["vm"] for each in told if each["alertname"] == "MigrationNotConverging"} == {"vm1"}
 

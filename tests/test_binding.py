@@ -16,7 +16,8 @@ from driver.datadir import DataDir
 from driver.hardware import Hardware, numbers
 from driver.scenario import Scenario
 from tests.driver_process import HARDWARE, a_request
-from tests.real_runs import phase_of, pids, running, until
+from tests.real_runs import phase_of, pids, running
+from tests.waiting import until
 from workload.errors import BadValueError, UnsupportedError
 
 MEMORY_KIB = 128 << 10

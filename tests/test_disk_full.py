@@ -18,7 +18,7 @@ from driver.marks import read_marks
 from exporter import history
 from exporter.start import LINGER_VARIABLE
 from migrascope.main import main
-from tests.live_pair import wait_until
+from tests.waiting import wait_until
 
 GUEST = "--accel tcg --vcpus 1 --memory-mib 128 --working-set-mib 16 --granularity-mib 4 --warm-start"
 NEVER = "--bandwidth-mib-s 16 --downtime-limit-ms 50 --max-time-seconds 60 --max-iterations 1000"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import shutil
 import signal
-import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +22,12 @@ from driver.watch import ExporterClient, LiveState, Sampling, find_exporter
 from exporter.journal import JournalReader
 from exporter.sample import Sample
 from exporter.start import LINGER_VARIABLE, start_exporter
-from tests.live_pair import LivePair, PlainMonitor, wait_until
+from tests.live_pair import LivePair, PlainMonitor
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.qemu
 
 COUNTERS = ("transferred_bytes", "normal_pages", "zero_pages", "iteration")
-
-
-@pytest.fixture
-def sockets() -> Iterator[Path]:
-    """A short directory: a socket's path has at most 107 bytes."""
-    path = Path(tempfile.mkdtemp(prefix="mt-"))
-    yield path
-    shutil.rmtree(path)
 
 
 @pytest.fixture

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,20 +15,13 @@ import pytest
 from driver.datadir import DataDir
 from driver.watch import ExporterClient, Sampling, find_exporter
 from exporter.start import LINGER_VARIABLE, start_exporter
-from tests.live_pair import LivePair, wait_until
+from tests.live_pair import LivePair
 from tests.servers import Server, running_victoria_metrics
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.qemu, pytest.mark.server]
 
 SLOWEST_SCRAPE_SECONDS = 2.0
-
-
-@pytest.fixture
-def sockets() -> Iterator[Path]:
-    """A short directory: a socket's path has at most 107 bytes."""
-    path = Path(tempfile.mkdtemp(prefix="mt-"))
-    yield path
-    shutil.rmtree(path)
 
 
 def series(port: int) -> dict[str, float]:

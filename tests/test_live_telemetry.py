@@ -21,10 +21,10 @@ from driver.datadir import DataDir
 from exporter.measurements import MEASUREMENTS
 from exporter.mirror.status import standings
 from tests.asking import Span, unanswered_by_prometheus
-from tests.live_pair import wait_until
 from tests.servers import Server, running_prometheus, running_victoria_metrics
 from tests.test_dashboard_queries import UNANSWERED
 from tests.test_rules import write_rules
+from tests.waiting import wait_until
 
 START_SECONDS = 20.0
 DEMO_SECONDS = 150.0

@@ -20,8 +20,9 @@ from exporter.mirror.spool import MIB, spool_for
 from exporter.mirror.status import standing
 from exporter.sample import Sample
 from tests.faulty import Fault, Request, Script
-from tests.mirroring import LINES, RUN, SAMPLES, eventually, influx, sent, spooled
+from tests.mirroring import LINES, RUN, SAMPLES, influx, sent, spooled
 from tests.recorded import a_record, batches, header
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -95,10 +96,10 @@ def test_a_live_run_is_followed_and_ends_only_when_its_journal_is_closed_and_it_
         worker.start()
         for batch in parts[:20]:
             journal.append(batch)
-        eventually(lambda: standing(spool).samples == sum(len(batch.samples) for batch in parts[:20]))
+        wait_until(lambda: standing(spool).samples == sum(len(batch.samples) for batch in parts[:20]))
         for batch in parts[20:]:
             journal.append(batch)
-        eventually(lambda: standing(spool).samples == len(SAMPLES))
+        wait_until(lambda: standing(spool).samples == len(SAMPLES))
     spool.release(directory)
     assert not any(value != value for request in script.taken() for _, _, value in request.values)
     write_record(directory, a_record(RUN))
@@ -117,11 +118,11 @@ def test_a_line_that_is_being_written_is_left_until_it_is_whole(data: DataDir, s
     spool.runs()[0].live.touch()
     worker = threading.Thread(target=lambda: sent(data, spool))
     worker.start()
-    eventually(lambda: standing(spool).samples > 2000)
+    wait_until(lambda: standing(spool).samples > 2000)
     before = standing(spool).samples
     with journal.open("ab") as file:
         file.write(content[cut:])
-    eventually(lambda: standing(spool).samples == len(SAMPLES))
+    wait_until(lambda: standing(spool).samples == len(SAMPLES))
     assert before < len(SAMPLES)
     spool.release(data.run(RUN))
     worker.join(20)
@@ -143,7 +144,7 @@ def test_a_full_spool_loses_its_oldest_samples_counts_them_and_keeps_the_order(
     assert held > MIB
     worker = threading.Thread(target=lambda: sent(data, spool))
     worker.start()
-    eventually(lambda: spool.waiting_bytes(spool.checkpoint()) <= MIB)
+    wait_until(lambda: spool.waiting_bytes(spool.checkpoint()) <= MIB)
     time.sleep(0.3)
     assert sum(path.stat().st_size for path in spool.path.rglob("journal.*")) <= MIB + held / len(names)
     up.set()

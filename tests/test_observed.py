@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -23,15 +20,8 @@ from driver.record import read_record
 from driver.scenario import Scenario
 from exporter import history
 from exporter.summary import read_summary
-from tests.live_pair import LivePair, wait_until
-
-
-@pytest.fixture
-def sockets() -> Iterator[Path]:
-    """A short directory: a socket's path has at most 107 bytes."""
-    path = Path(tempfile.mkdtemp(prefix="mt-"))
-    yield path
-    shutil.rmtree(path)
+from tests.live_pair import LivePair
+from tests.waiting import wait_until
 
 
 @dataclass

@@ -6,10 +6,8 @@ import asyncio
 import json
 import logging
 import os
-import shutil
 import socket
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,15 +25,8 @@ from exporter.selfmetrics import SelfMetrics
 from exporter.vms import VmQemu, by_name, checked, parse_words, read_file
 from migrascope.main import main
 from tests.fake_monitor import FakeMonitor
+from tests.waiting import until
 from workload.errors import BadValueError
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """A short directory: a socket's path has at most 107 bytes."""
-    path = Path(tempfile.mkdtemp(prefix="mt-"))
-    yield path
-    shutil.rmtree(path)
 
 
 @dataclass
@@ -90,17 +81,11 @@ async def watching(data: DataDir, qemus: Sequence[VmQemu] = (), file: Path | Non
             await task
 
 
-async def until(true: Callable[[], object], seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for is no event
-            await asyncio.sleep(0.02)
-
-
 async def test_a_played_migration_becomes_a_run_with_verdicts_from_qemus_own_limits(
-    tmp_path: Path, folder: Path
+    tmp_path: Path, sockets: Path
 ) -> None:
     data = DataDir.open(tmp_path)
-    async with FakeMonitor(folder / "q", "7.2-m-postcopy-rescue") as monitor:
+    async with FakeMonitor(sockets / "q", "7.2-m-postcopy-rescue") as monitor:
         qemu = VmQemu(name="guest1", qmp=str(monitor.path))
         async with watching(data, [qemu]) as watch:
             await until(lambda: watch.notes.rested_seconds("guest1") > 0.5)
@@ -127,11 +112,11 @@ async def test_a_played_migration_becomes_a_run_with_verdicts_from_qemus_own_lim
 
 
 async def test_a_vm_that_is_no_longer_watched_leaves_its_run_abandoned_and_its_lock_free(
-    tmp_path: Path, folder: Path
+    tmp_path: Path, sockets: Path
 ) -> None:
     data = DataDir.open(tmp_path)
     file = tmp_path / "vms.json"
-    async with FakeMonitor(folder / "q", "7.2-nonconverge") as monitor:
+    async with FakeMonitor(sockets / "q", "7.2-nonconverge") as monitor:
         file.write_text(json.dumps([{"name": "guest1", "qmp": str(monitor.path), "pid": os.getpid()}]))
         async with watching(data, file=file) as watch:
             await until(lambda: watch.up("guest1") == 1)
@@ -146,18 +131,18 @@ async def test_a_vm_that_is_no_longer_watched_leaves_its_run_abandoned_and_its_l
 
 
 async def test_a_qemu_that_goes_away_in_its_migration_is_lost_and_comes_back_as_another(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sockets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exporter.episode.LOST_SECONDS", 0.5)
     data = DataDir.open(tmp_path)
-    async with watching(data, [VmQemu(name="guest1", qmp=str(folder / "q"))]) as watch:
-        async with FakeMonitor(folder / "q", "7.2-nonconverge") as monitor:
+    async with watching(data, [VmQemu(name="guest1", qmp=str(sockets / "q"))]) as watch:
+        async with FakeMonitor(sockets / "q", "7.2-nonconverge") as monitor:
             await until(lambda: watch.up("guest1") == 1)
             monitor.play()
             await until(lambda: watch.notes.runs)
         await until(lambda: watch.notes.ended)
         await until(lambda: watch.up("guest1") == 0)
-        async with FakeMonitor(folder / "q", "7.2-nonconverge"):
+        async with FakeMonitor(sockets / "q", "7.2-nonconverge"):
             await until(lambda: watch.up("guest1") == 1)
     (row,) = history.runs(data)
     assert (row.outcome, row.reason) == ("broken", "the source's monitor gave no answer for 0.5 s")
@@ -177,7 +162,7 @@ async def test_a_qemu_that_goes_away_in_its_migration_is_lost_and_comes_back_as_
 )
 async def test_a_monitor_that_is_busy_gone_or_speaks_nonsense_is_a_metric_and_one_line(
     tmp_path: Path,
-    folder: Path,
+    sockets: Path,
     answer: bytes | None,
     words: str,
     monkeypatch: pytest.MonkeyPatch,
@@ -192,8 +177,8 @@ async def test_a_monitor_that_is_busy_gone_or_speaks_nonsense_is_a_metric_and_on
             writer.write(b'{"return": []}\n')
         writer.close()
 
-    server = None if answer is None else await asyncio.start_unix_server(speak, folder / "q")
-    async with watching(DataDir.open(tmp_path), [VmQemu(name="guest1", qmp=str(folder / "q"))]) as watch:
+    server = None if answer is None else await asyncio.start_unix_server(speak, sockets / "q")
+    async with watching(DataDir.open(tmp_path), [VmQemu(name="guest1", qmp=str(sockets / "q"))]) as watch:
         await until(lambda: watch.metrics.source_errors.values.get(("monitor",), 0) >= 3)
         assert watch.up("guest1") == 0
     if server:
@@ -205,10 +190,10 @@ async def test_a_monitor_that_is_busy_gone_or_speaks_nonsense_is_a_metric_and_on
 
 
 async def test_a_file_that_becomes_wrong_keeps_the_vms_that_it_named(
-    tmp_path: Path, folder: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, sockets: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "vms.yaml"
-    async with FakeMonitor(folder / "q", "7.2-nonconverge") as monitor:
+    async with FakeMonitor(sockets / "q", "7.2-nonconverge") as monitor:
         file.write_text(f"- name: guest1\n  qmp: {monitor.path}\n")
         async with watching(DataDir.open(tmp_path / "data"), file=file) as watch:
             await until(lambda: watch.up("guest1") == 1)
@@ -277,11 +262,11 @@ def test_a_wrong_file_is_refused_with_its_entry(tmp_path: Path, content: str | N
         read_file(path)
 
 
-def test_the_peer_of_a_monitor_is_the_process_that_listens(folder: Path) -> None:
+def test_the_peer_of_a_monitor_is_the_process_that_listens(sockets: Path) -> None:
     """SO_PEERCRED names who called listen(), also after a fork."""
     with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as client:
-        listening.bind(str(folder / "q"))
+        listening.bind(str(sockets / "q"))
         listening.listen()
-        client.connect(str(folder / "q"))
+        client.connect(str(sockets / "q"))
         raw = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
     assert int.from_bytes(raw[:4], "little") == os.getpid()

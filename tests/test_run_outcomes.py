@@ -21,7 +21,8 @@ from driver.runtime import OWNER, sweep
 from driver.scenario import Scenario
 from driver.targets import read_targets
 from tests.driver_process import HARDWARE, NEVER, WORKLOAD, a_request
-from tests.real_runs import WAIT_SECONDS, ended, names, no_qemu_of, phase_of, pids, running, until
+from tests.real_runs import ended, names, no_qemu_of, phase_of, pids, running
+from tests.waiting import until, wait_until
 from workload.errors import BadValueError, MigrascopeError
 
 pytestmark = pytest.mark.qemu
@@ -262,16 +263,11 @@ def test_a_killed_driver_leaves_no_qemu_and_its_sockets_are_swept(data: DataDir)
         [sys.executable, Path(__file__).with_name("driver_process.py"), data.path],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
     )
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not (data.all_runs() and phase_of(data.all_runs()[0]) == "migrate"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: data.all_runs() and phase_of(data.all_runs()[0]) == "migrate")
     driver.kill()
     driver.wait()
     run = data.all_runs()[0]
-    while not no_qemu_of(run):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: no_qemu_of(run))
     runtime = Path(os.environ["XDG_RUNTIME_DIR"])
     assert list(runtime.glob(f"*/{OWNER}"))
     sweep(runtime)

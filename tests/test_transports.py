@@ -23,7 +23,8 @@ from driver.stream import Route
 from driver.transport import TRANSPORTS
 from tests.driver_process import a_request
 from tests.fake_qemu import FakeQemu
-from tests.real_runs import ended, names, no_qemu_of, phase_of, pids, running, until
+from tests.real_runs import ended, names, no_qemu_of, phase_of, pids, running
+from tests.waiting import until
 from workload.cache import cache_dir
 from workload.errors import BadValueError, BrokenError, UnsupportedError
 

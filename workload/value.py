@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -36,14 +37,9 @@ def setting(default: Any, **facts: Any) -> Any:
     return dataclasses.field(default=default, metadata={"setting": Setting(**facts)})
 
 
-def settings_of(kind: type[Any]) -> dict[str, tuple[type[Any], Any, Setting]]:
+def settings_of(kind: type[Any]) -> Mapping[str, tuple[type[Any], Any, Setting]]:
     """Map each field name of a value class to (its plain type, its default, its `Setting`)."""
-    hints = _hints(typing.cast("Any", kind))
-    return {
-        field.name: (_plain(hints[field.name]), field.default, field.metadata["setting"])
-        for field in dataclasses.fields(kind)
-        if "setting" in field.metadata
-    }
+    return _settings(typing.cast("Any", kind))
 
 
 def check_settings(value: Any) -> None:
@@ -127,6 +123,16 @@ def _within(found: float, facts: Setting) -> bool:
 
 def _described(kind: type[Any]) -> str:
     return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}.get(kind, kind.__name__)
+
+
+@functools.cache  # values are made by the hundred before a command's first word is read
+def _settings(kind: type[Any]) -> Mapping[str, tuple[type[Any], Any, Setting]]:
+    hints = _hints(typing.cast("Any", kind))
+    return {
+        field.name: (_plain(hints[field.name]), field.default, field.metadata["setting"])
+        for field in dataclasses.fields(kind)
+        if "setting" in field.metadata
+    }
 
 
 @functools.cache
