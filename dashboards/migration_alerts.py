@@ -49,10 +49,13 @@ def migration_alerts() -> list[Alert]:
 
 def _not_converging() -> Alert:
     ended = rule("migrascope_event_timestamp_seconds", role="driver", name="outcome.not_converged")
-    over = f"max by (job, instance, vm, scenario, campaign) (time() - {ended}) < {ENDED_SECONDS}"
+    # both ways to the same labels, whatever the scrape adds: a run that is judged and then ends is one alert
+    labels = "max by (job, instance, vm, scenario, campaign)"
+    judged = f"{labels} ({rule('migrascope_verdict_not_converging')}) == 1"
+    over = f"{labels} (time() - {ended}) < {ENDED_SECONDS}"
     return Alert(
         name="MigrationNotConverging",
-        expr=f"{rule('migrascope_verdict_not_converging')} == 1 or {over}",
+        expr=f"{judged} or {over}",
         hold_seconds=2,
         keep_seconds=15,
         severity="warning",
