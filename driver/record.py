@@ -13,7 +13,7 @@ from driver.hardware import Hardware
 from driver.scenario import Scenario
 from workload.errors import BadValueError, MigrascopeError
 from workload.settings import Workload
-from workload.value import from_json
+from workload.value import YOUNGER, from_json
 
 SCHEMA = 1
 
@@ -89,6 +89,7 @@ class Saved:
 class RunRecord:
     """One run as its driver knows it.
 
+    A field that has been added since schema 1 was first written is marked `YOUNGER`, so that every record can be read.
     `kind` is `migration`, `save` (the guest went through a file; `saved` says what that cost), or `observed`: an
     exporter wrote it of a VM that something else runs, whose name is `vm`; its scenario, hardware and workload are
     None.
@@ -101,7 +102,7 @@ class RunRecord:
     schema: int = SCHEMA
     run: str
     kind: str = "migration"
-    vm: str | None = None
+    vm: str | None = field(default=None, metadata=YOUNGER)
     campaign: str | None = None
     comparison: str | None = None
     clock: Clock
@@ -116,12 +117,12 @@ class RunRecord:
     accelerator_reason: str | None = None
     warm_start: bool = False
     git_revision: str | None = None
-    negotiated: Mapping[str, Any] = field(default_factory=dict)
+    negotiated: Mapping[str, Any] = field(default_factory=dict, metadata=YOUNGER)
     phases: tuple[Phase, ...] = ()
     outcome: str | None = None
     reason: str | None = None
     limit_reached: str | None = None
-    saved: Saved | None = None
+    saved: Saved | None = field(default=None, metadata=YOUNGER)
     final: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -111,7 +111,10 @@ class JournalReader:
                 self._take_header(_checked(file.readline()))
                 self.offset = file.seek(start)
             for line in file:
-                self.offset += len(line) if line.endswith(b"\n") else 0
+                if not line.endswith(b"\n"):
+                    self.damaged_lines += 1
+                    return  # to read on would take a line's second half, written meanwhile, for a line
+                self.offset += len(line)
                 data = _checked(line)
                 if data is None:
                     self.damaged_lines += bool(line.strip())

@@ -20,7 +20,7 @@ from driver.watch import Sampling
 from exporter.mirror.status import standings
 from exporter.start import LINGER_VARIABLE, start_exporter
 from tests.faulty import Script, faulty_server
-from tests.played import PlayedRun
+from tests.played import PlayedRun, stored
 from tests.waiting import wait_until
 
 SIZE = "6m"
@@ -58,10 +58,10 @@ async def main(folder: Path, seconds: float, script: Script) -> dict[str, float]
     os.kill(client.info.pid, signal.SIGTERM)
     await asyncio.to_thread(os.waitpid, client.info.pid, 0)
     taken = {(text.partition(",")[0], int(text.rpartition(" ")[2])) for text in script.taken_lines()}
-    stored = {(measurement, time_ns) for measurement, time_ns, _ in run.stored()}
+    held = {(measurement, time_ns) for measurement, time_ns, _ in stored(run.dir)}
     return {
         "full_seconds": full, "journal_errors": float(errors.split()[-1]), "lines": run.written,
-        "lost_lines": run.written - len(set(run.ticks())), "missing": len(stored - taken),
+        "lost_lines": run.written - len(set(run.ticks())), "missing": len(held - taken),
     }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""A campaign of played runs under faults: who is killed, away or refuses when, and what is missing at the end."""
+"""Campaigns of played and of real runs under faults: who is killed, away or refuses when, and what is missing then."""
 
 from __future__ import annotations
 
@@ -7,28 +7,39 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from driver.datadir import DataDir
-from driver.watch import Sampling, find_exporter
+from driver.datadir import DataDir, RunDir
+from driver.marks import read_marks
+from driver.run import run_migration
+from driver.watch import ExporterClient, Sampling, find_exporter
+from exporter import compaction, history
 from exporter.measurements import MEASUREMENTS, RUN_TAGS
 from exporter.mirror.status import standings
 from exporter.start import start_exporter
+from tests.driver_process import NEVER, a_request
 from tests.influx_shim import influx_rows, influx_shim
-from tests.played import Key, PlayedRun
+from tests.played import Key, PlayedRun, stored
+from tests.real_runs import phase_of, until
 from tests.servers import Server, running_influxdb
+from workload.console import Parser, Tick, Xor
 
 BUCKET = "runs"
 DRAIN_SECONDS = 60.0
+LEAST_LINES = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What came of it: samples in history, how many InfluxDB lacks or has besides, lines that history lacks."""
+    """What came of it: samples in history, how many InfluxDB lacks or has besides, lines that history lacks.
+
+    `examples` names some of the samples that one has and the other lacks; `gaps` counts the runs whose history tells
+    of a stretch without polls.
+    """
 
     samples: int
     missing: int
@@ -37,6 +48,8 @@ class Told:
     retries: int
     dropped: int
     dead_letters: int
+    gaps: int
+    examples: tuple[str, ...]
 
 
 class Fleet:
@@ -122,26 +135,108 @@ async def campaign(
         await client.stored(run.run)
         if away and number == away[-1]:
             await asyncio.to_thread(fleet.start)
+    return await _told(
+        fleet, [run.dir for run in played], lambda: sum(run.written - len(set(run.ticks())) for run in played)
+    )
+
+
+async def real_campaign(
+    fleet: Fleet,
+    *,
+    runs: int,
+    seconds: int,
+    away: range,
+    killed: Collection[int],
+    refusing: Mapping[int, float],
+    exporter_killed: Collection[int],
+) -> Told:
+    """Run real migrations one after the other, under the faults of `campaign`.
+
+    Every second one is ended by its limit of so many seconds, the others by post-copy. Faults come while they migrate.
+    """
+    asked = Sampling(influx_url=fleet.shim.url, influx_bucket=BUCKET)
+    never = replace(NEVER, max_time_seconds=seconds)
+    done: list[RunDir] = []
+    for number in range(runs):
+        if away and number == away.start:
+            await asyncio.to_thread(fleet.stop)
+        scenario = replace(never, post_copy_seconds=seconds / 2) if number % 2 else never
+        faults: list[asyncio.Task[None]] = []
+
+        def started(run: RunDir, client: ExporterClient | None, number: int = number) -> None:
+            assert client
+            faults.append(asyncio.create_task(in_mid_run(run, number)))  # noqa: B023 - called in this turn of the loop
+
+        async def in_mid_run(run: RunDir, number: int) -> None:
+            await until(lambda: phase_of(run) == "migrate")
+            await asyncio.sleep(seconds / 4)
+            if number in killed:
+                await asyncio.to_thread(fleet.kill)
+            if number in exporter_killed:
+                client = find_exporter(fleet.data)
+                assert client
+                os.kill(client.info.pid, signal.SIGKILL)
+            if number in refusing:
+                fleet.shim.refuses = True
+                await asyncio.sleep(refusing[number])
+                fleet.shim.refuses = False
+
+        record = await run_migration(
+            replace(a_request(scenario), sampling=asked), fleet.data, start_exporter, started=started
+        )
+        await asyncio.gather(*faults)
+        assert record.outcome == ("completed" if number % 2 else "not_converged"), record.reason
+        done.append(fleet.data.run(record.run))
+        if away and number == away[-1]:
+            await asyncio.to_thread(fleet.start)
+    return await _told(fleet, done, lambda: sum(map(_lost, done)))
+
+
+async def _told(fleet: Fleet, runs: Sequence[RunDir], lost_lines: Callable[[], int]) -> Told:
+    """Wait until the mirror has sent what it can, compare, and end the exporter."""
     await start_exporter(fleet.data)
-    told = await asyncio.to_thread(_compare, fleet, played)
+    told = await asyncio.to_thread(_compare, fleet, runs, lost_lines)
     if left := find_exporter(fleet.data):
         os.kill(left.info.pid, signal.SIGTERM)
-        await asyncio.to_thread(os.waitpid, left.info.pid, 0)
+        with contextlib.suppress(ChildProcessError):  # a run's own start has its exporter waited for
+            await asyncio.to_thread(os.waitpid, left.info.pid, 0)
     return told
 
 
-def _compare(fleet: Fleet, played: list[PlayedRun]) -> Told:
+def _compare(fleet: Fleet, runs: Sequence[RunDir], lost_lines: Callable[[], int]) -> Told:
     deadline = time.monotonic() + DRAIN_SECONDS
     while any(mirror.waiting_runs for mirror in standings(fleet.data)) and time.monotonic() < deadline:
         time.sleep(0.1)
-    stored = {key for run in played for key in run.stored()}
+    held = {key for run in runs for key in stored(run)}
     there = {key for measurement in MEASUREMENTS for key in _rows(fleet.server, measurement)}
-    lost = sum(run.written - len(set(run.ticks())) for run in played)
+    gaps = [summary.gaps for run in runs if (summary := history.summary(run))]
     [mirror] = standings(fleet.data)
     return Told(
-        samples=len(stored), missing=len(stored - there), surplus=len(there - stored), lost_lines=lost,
+        samples=len(held), missing=len(held - there), surplus=len(there - held), lost_lines=lost_lines(),
         retries=mirror.retries, dropped=mirror.dropped, dead_letters=mirror.dead_letters,
+        gaps=sum(any(gap.role == "source" for gap in found) for found in gaps),
+        examples=tuple(str((name, time_ns, sorted(tags))) for name, time_ns, tags in sorted(held ^ there, key=str)[:5]),
     )  # fmt: skip
+
+
+def _lost(run: RunDir) -> int:
+    """How many whole lines that a real guest printed on its consoles before its run's outcome are not in history."""
+    ticks = compaction.load(run, "guest_tick").sort_by("time_ns").to_pylist()
+    recorded = {("guest_tick", int(tick["sequence"])) for tick in ticks}
+    recorded |= {
+        ("guest_xor", int(number)) for number in compaction.load(run, "guest_xor").column("sequence").to_pylist()
+    }
+    last = [tick for tick in ticks if tick["offset_seconds"] is not None][-1]
+    # the guest's clock at the outcome: what it printed later may have come after the exporter had let go
+    ended_ns = read_marks(run)[-1].time_ns - last["time_ns"] + last["guest_seconds"] * 1e9
+    printed: set[tuple[str, int]] = set()
+    for role in ("source", "destination"):
+        if run.console(role).exists():
+            for line in Parser().feed(run.console(role).read_bytes()):
+                if isinstance(line, Tick | Xor) and line.guest_ns < ended_ns:
+                    printed.add(("guest_tick" if isinstance(line, Tick) else "guest_xor", line.sequence))
+    assert len(printed) > LEAST_LINES, run.run
+    return len(printed - recorded)
 
 
 def _rows(server: Server, measurement: str) -> set[Key]:

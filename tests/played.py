@@ -83,12 +83,13 @@ class PlayedRun:
         found = compaction.load(self.dir, "guest_tick").column("sequence").to_pylist()
         return [int(number) for number in found]
 
-    def stored(self) -> set[Key]:
-        """Measurement, time and tags of every sample that history holds."""
-        found: set[Key] = set()
-        for measurement, known in MEASUREMENTS.items():
-            table = compaction.load(self.dir, measurement)
-            for row in table.select(["time_ns", *RUN_TAGS, *known.tags]).to_pylist():
-                time_ns = row.pop("time_ns")
-                found.add((measurement, time_ns, frozenset((name, word) for name, word in row.items() if word)))
-        return found
+
+def stored(run: RunDir) -> set[Key]:
+    """Measurement, time and tags of every sample of a run that history holds."""
+    found: set[Key] = set()
+    for measurement, known in MEASUREMENTS.items():
+        table = compaction.load(run, measurement)
+        for row in table.select(["time_ns", *RUN_TAGS, *known.tags]).to_pylist():
+            time_ns = row.pop("time_ns")
+            found.add((measurement, time_ns, frozenset((name, word) for name, word in row.items() if word)))
+    return found

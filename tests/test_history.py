@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from exporter.measurements import MEASUREMENTS
 from exporter.summary import read_summary
 from tests.recorded import BLACKOUT_SECONDS, a_record, a_run, at, header, samples, write_journal
 from workload.errors import BrokenError, MigrascopeError
+
+DATA = Path(__file__).parent / "data"
 
 
 @pytest.fixture
@@ -167,6 +170,33 @@ def test_a_run_that_is_older_than_a_setting_ran_with_its_default(data: DataDir) 
     write_json(run.record, written)
     with pytest.raises(MigrascopeError, match="host: key 'cores' is missing"):
         read_record(run)
+
+
+def test_a_run_json_of_the_first_version_is_read_and_one_with_an_unknown_or_a_missing_key_is_not(
+    data: DataDir,
+) -> None:
+    written = json.loads((DATA / "records" / "first-schema-1.json").read_bytes())
+    assert not {"vm", "negotiated", "saved"} & written.keys()
+    run = data.run(written["run"])
+    run.path.mkdir()
+    write_json(run.record, written)
+    record = read_record(run)
+    assert (record.vm, record.saved, dict(record.negotiated)) == (None, None, {})
+    assert (record.scenario, record.scenario_name) == (
+        Scenario(downtime_limit_ms=500, bandwidth_mib_s=1000), "pre-copy.1000mib-s.500ms",
+    )  # fmt: skip
+    assert json.loads(json.dumps(asdict(record)))["phases"] == written["phases"]
+    assert [(row.run, row.outcome) for row in history.runs(data)] == [(record.run, "completed")]
+    write_record(run, record)
+    assert read_record(run) == record
+    for spoilt, what in (
+        (written | {"surprise": 1}, "unknown key 'surprise'"),
+        ({name: value for name, value in written.items() if name != "outcome"}, "key 'outcome' is missing"),
+        (written | {"scenario": written["scenario"] | {"surprise": 1}}, "scenario: unknown key 'surprise'"),
+    ):
+        write_json(run.record, spoilt)
+        with pytest.raises(MigrascopeError, match=what):
+            read_record(run)
 
 
 def test_a_newer_run_json_is_read_again_and_an_old_one_is_not(data: DataDir) -> None:

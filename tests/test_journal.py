@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import io
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -197,3 +199,35 @@ def test_an_empty_batch_and_an_empty_journal_are_no_error(tmp_path: Path) -> Non
         "seconds",
         "sequence",
     ]
+
+
+class Growing(io.RawIOBase):
+    """A file that its writer goes on writing: each chunk stands behind what was its end when it was read."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self._chunks = [each for chunk in chunks for each in (chunk, b"")]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self._chunks.pop(0) if self._chunks else b""
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
+
+
+def test_a_line_that_is_written_while_it_is_read_is_read_later_and_whole(tmp_path: Path) -> None:
+    path = tmp_path / "journal.0000"
+    with JournalWriter(path, header(RUN)) as writer:
+        for number in range(3):
+            writer.append(Batch(samples=[WHOLE[number]]))
+    whole = path.read_bytes()
+    _, first, second, _ = whole.splitlines(keepends=True)
+    begun = whole.index(second)
+    half = begun + len(second) // 2
+    growing = SimpleNamespace(open=lambda _mode: io.BufferedReader(Growing(whole[:half], whole[half:])))
+    reader = JournalReader(path=cast("Path", growing))
+    assert [batch.samples for batch in reader.batches()] == [[WHOLE[0]]]
+    assert reader.offset == begun == whole.index(first) + len(first)
+    rest = JournalReader(path=path)
+    assert [batch.samples for batch in rest.batches(reader.offset)] == [[WHOLE[1]], [WHOLE[2]]]

@@ -14,6 +14,9 @@ from workload.errors import BadValueError
 
 T = TypeVar("T")
 
+YOUNGER: Mapping[str, Any] = {"younger": True}
+"""Metadata of a field that is younger than some records of its class: where one lacks it, its default held."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
@@ -100,7 +103,8 @@ def to_json(value: Any) -> dict[str, Any]:
 def from_json(kind: type[T], data: object, where: str) -> T:
     """Read a value back, strictly: a missing or unknown key is an error that names it and `where`.
 
-    A setting may be missing: it came after the record was written, and its default is what held then.
+    A setting, or a field marked `YOUNGER`, may be missing: it came after the record was written, and its default is
+    what held then.
 
     Raises:
         BadValueError: the keys do not match the class, or a value is out of its bounds.
@@ -110,7 +114,9 @@ def from_json(kind: type[T], data: object, where: str) -> T:
     wanted = {field.name: field for field in dataclasses.fields(typing.cast("Any", kind))}
     if unknown := sorted(set(data) - set(wanted)):
         raise BadValueError(f"{where}: unknown key {unknown[0]!r}")
-    if missing := sorted(name for name in set(wanted) - set(data) if "setting" not in wanted[name].metadata):
+    if missing := sorted(
+        name for name in set(wanted) - set(data) if not {"setting", "younger"} & {*wanted[name].metadata}
+    ):
         raise BadValueError(f"{where}: key {missing[0]!r} is missing")
     return kind(**data)
 
