@@ -24,8 +24,9 @@ from exporter.start import start_exporter
 from tests.driver_process import NEVER, a_request
 from tests.influx_shim import influx_rows, influx_shim
 from tests.played import Key, PlayedRun, stored
-from tests.real_runs import phase_of, until
+from tests.real_runs import phase_of
 from tests.servers import Server, running_influxdb
+from tests.waiting import until
 from workload.console import Parser, Tick, Xor
 
 BUCKET = "runs"
