@@ -20,6 +20,7 @@ from driver.lock import VARIABLE
 from exporter.mirror import delivery, feed
 from tests.faulty import Script, faulty_server
 from tests.golden import Golden
+from tests.native_guest import build_native
 from tests.servers import unused_port
 from workload.cache import cache_dir
 
@@ -34,6 +35,12 @@ MARK = "MIGRASCOPE_TEST_SESSION"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="write the golden files anew")
+
+
+@pytest.fixture(scope="session")
+def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The guest's init, built for the host."""
+    return build_native(tmp_path_factory.mktemp("native"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.native_guest import build_native, run_native
+from tests.native_guest import run_native
 from workload.image import guest_command_line
 from workload.settings import Workload
 
@@ -20,11 +20,6 @@ WINDOW_BYTES = 64 << 10
 SHARE_BYTES = 1 << 20
 PAGES = 2 * SHARE_BYTES // PAGE_BYTES
 ZERO_PAGE = bytes(PAGE_BYTES)
-
-
-@pytest.fixture(scope="module")
-def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_native(tmp_path_factory.mktemp("native"))
 
 
 def memories(native: Path, loop: str, workload: Workload, passes: int = 3, phase_passes: int = 0) -> list[bytes]:

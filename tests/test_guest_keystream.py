@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.native_guest import build_native, run_native
+from tests.native_guest import run_native
 from workload.image import guest_command_line
 from workload.settings import Workload
 
@@ -16,11 +16,6 @@ PASSES = 8
 WINDOW_BYTES = 64 << 10
 PAGE_BYTES = 4096
 LOOPS = ("lcg4", "mwc16")
-
-
-@pytest.fixture(scope="module")
-def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_native(tmp_path_factory.mktemp("native"))
 
 
 def memories(native: Path, loop: str, vcpus: int, share_bytes: int) -> list[bytes]:

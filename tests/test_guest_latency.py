@@ -34,7 +34,7 @@ from exporter.sources.console import ConsoleSource, Resume
 from exporter.summary import Summary
 from exporter.timeline import Event, Span, Timeline
 from tests import recorded
-from tests.native_guest import build_native, run_native
+from tests.native_guest import run_native
 from tests.replay import recording
 from workload.console import BUCKETS, Latency, Parser, Phase, write
 from workload.settings import Workload
@@ -43,11 +43,6 @@ LINE = Latency(
     line=1, sequence=4, guest_ns=5_000_000_000, taken_ns=100_000_000, sum_ns=1_030_000, most_ns=1_000_000,
     counts={0: 8, 2: 1, 10: 1},
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_native(tmp_path_factory.mktemp("native"))
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tests.native_guest import build_native, run_native
+from tests.native_guest import run_native
 from workload.console import GuestError, Parser
 from workload.errors import BadValueError
 from workload.image import guest_command_line
 from workload.settings import LONGEST_PHASES, NO_PHASES, PHASED, Workload
 from workload.settings import WORKLOADS as WORKLOADS_BY_NAME
 from workload.value import Setting, bounds, settings_of
-
-
-@pytest.fixture(scope="module")
-def native(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_native(tmp_path_factory.mktemp("native"))
 
 
 def refusal(native: Path, command_line: str) -> str:
