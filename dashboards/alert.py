@@ -65,9 +65,9 @@ def of_campaign(name: str, form: str) -> str:
     return _shown(name, ("job", "instance", "campaign"), form, "", "sum(%s)")
 
 
-def of_exporter(name: str, form: str, unit: str = "") -> str:
-    """The same for a metric of the alert's exporter."""
-    return _shown(name, ("job", "instance"), form, unit)
+def of_mirror(name: str, form: str, unit: str = "") -> str:
+    """The same for a metric of the alert's mirror."""
+    return _shown(name, ("job", "instance", "mirror"), form, unit)
 
 
 def run_in_words() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.alert import Alert, of_campaign, of_exporter
+from dashboards.alert import Alert, of_campaign, of_mirror
 from dashboards.promql import JOB, rule
 
 LATE_SECONDS = 0.1
@@ -75,7 +75,7 @@ def _parked() -> Alert:
         severity="warning",
         summary="A campaign has given up on a cell after failures in a row.",
         description=(
-            'Campaign {{ $labels.campaign }} of {{ $labels.instance }}: {{ $value | printf "%.0f" }} cells are parked; '
+            'Campaign {{ $labels.campaign }} of {{ $labels.instance }}: parked cells: {{ $value | printf "%.0f" }}; '
             "`migrascope campaign status {{ $labels.campaign }}` tells which, and why."
         ),
     )
@@ -123,7 +123,7 @@ def _behind() -> Alert:
         summary="A mirror does not keep up with what is recorded.",
         description=(
             "Mirror {{ $labels.mirror }} of {{ $labels.instance }} is {{ $value | humanizeDuration }} behind; "
-            + of_exporter("migrascope_mirror_waiting_bytes", "humanize1024", "B")
+            + of_mirror("migrascope_mirror_waiting_bytes", "humanize1024", "B")
             + " wait. Nothing is lost yet."
         ),
     )

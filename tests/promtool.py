@@ -1,21 +1,67 @@
-"""Recorded runs as promtool's own rule tests: the series that our rules read, second by second, and who fired."""
+"""promtool's own rule tests: what one alert says at which second, and which alerts fire over a recorded run."""
 
 from __future__ import annotations
 
 import json
 import re
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dashboards.alert import RUNBOOKS, Alert
+from dashboards.promql import JOB
 from dashboards.rules import alerts, rule_files
 from tests.replay import Recording
 from tests.stepping import steps
 
 READ = frozenset(re.findall(r"migrascope_\w+", "".join(rule_files().values())))
 """The metrics that any rule reads."""
+
+SCRAPED = {"job": JOB, "instance": "localhost:9742"}
+"""The labels that a scrape adds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """One alert that fires: the labels of its series (a scrape's left out), and its description."""
+
+    labels: Mapping[str, str]
+    description: str
+
+
+def write_rules(folder: Path) -> list[Path]:
+    """Write the rule files as generated; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in rule_files().items():
+        (folder / name).write_text(text)
+    return [folder / name for name in rule_files()]
+
+
+def check_rule(
+    promtool: Path, folder: Path, alert: Alert, values: Mapping[str, str], expected: Mapping[int, Sequence[Told]]
+) -> None:
+    """Have promtool compare: series by their values a second, and what of one alert fires at which seconds."""
+    known = {"summary": alert.summary, "runbook_url": f"{RUNBOOKS}/{alert.name}.md"}
+    asked = [
+        {
+            "eval_time": f"{second}s",
+            "alertname": alert.name,
+            "exp_alerts": [
+                {
+                    "exp_labels": SCRAPED | dict(told.labels) | {"severity": alert.severity},
+                    "exp_annotations": known | {"description": told.description},
+                }
+                for told in firing
+            ],
+        }
+        for second, firing in expected.items()
+    ]
+    series = [{"series": name, "values": text} for name, text in values.items()]
+    test = {"interval": "1s", "input_series": series, "alert_rule_test": asked}
+    found = _run(promtool, folder, [test], 60)
+    assert found.returncode == 0, found.stdout + found.stderr
 
 
 @dataclass(kw_only=True)
@@ -55,7 +101,7 @@ def case(name: str, recording: Recording, figures: Mapping[str, object]) -> Case
 
 def selector(name: str, labels: Mapping[str, str]) -> str:
     """Write a series with the labels that a scrape adds."""
-    every = {"job": "migrascope", "instance": "localhost:9742"} | dict(labels)
+    every = SCRAPED | dict(labels)
     return f"{name}{{{','.join(f'{label}={json.dumps(value)}' for label, value in sorted(every.items()))}}}"
 
 
@@ -64,16 +110,7 @@ def fired(promtool: Path, folder: Path, cases: list[Case]) -> dict[str, set[str]
 
     promtool only compares: what it is told to expect is a count that cannot be, so that it says what it got.
     """
-    (folder / "rules").mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, text in rule_files().items():
-        (folder / "rules" / name).write_text(text)
-        files.append(str(folder / "rules" / name))
-    test = {"rule_files": files, "evaluation_interval": "1s", "tests": [_test(each) for each in cases]}
-    (folder / "cases.yml").write_text(json.dumps(test))
-    done = subprocess.run(
-        [promtool, "test", "rules", folder / "cases.yml"], capture_output=True, text=True, check=False, timeout=100
-    )
+    done = _run(promtool, folder, [_test(each) for each in cases], 100)
     answers = list(_answers(done.stdout + done.stderr))
     names = [alert.name for alert in alerts()]
     assert len(answers) == len(cases) * len(names), done.stderr[-2000:]
@@ -83,6 +120,17 @@ def fired(promtool: Path, folder: Path, cases: list[Case]) -> dict[str, set[str]
         if count:
             found[cases[number // len(names)].name].add(name)
     return found
+
+
+def _run(
+    promtool: Path, folder: Path, tests: Sequence[Mapping[str, Any]], seconds: float
+) -> subprocess.CompletedProcess[str]:
+    rules = [str(path) for path in write_rules(folder / "rules")]
+    file = folder / "cases.yml"
+    file.write_text(json.dumps({"rule_files": rules, "evaluation_interval": "1s", "tests": tests}))
+    return subprocess.run(
+        [promtool, "test", "rules", file], capture_output=True, text=True, check=False, timeout=seconds
+    )
 
 
 def _test(each: Case) -> dict[str, Any]:

@@ -70,14 +70,14 @@ def running_prometheus(
     folder: Path,
     *,
     targets: Sequence[str] = (),
-    file_sd: Path | None = None,
+    file_sd: Sequence[Path] = (),
     rule_files: Sequence[Path] = (),
     scrape_interval_seconds: float = 0.1,
     job: str = "migrascope",
     remote_write_receiver: bool = False,
     access: Mapping[str, Any] | None = None,
 ) -> Iterator[Server]:
-    """Start Prometheus that scrapes `targets` (host:port) and those of the service discovery file `file_sd`.
+    """Start Prometheus that scrapes `targets` (host:port) and those of the service discovery files `file_sd`.
 
     `access` holds further keys of the scrape configuration, such as `scheme`, `tls_config` and `basic_auth`. Rules are
     evaluated once a second. Data, configuration and log go below `folder`, which is made.
@@ -86,8 +86,8 @@ def running_prometheus(
     port = unused_port()
     # JSON is YAML, and needs no YAML library to be quoted rightly
     scrape: dict[str, Any] = {"job_name": job, "static_configs": [{"targets": list(targets)}]} | dict(access or {})
-    if file_sd is not None:
-        scrape["file_sd_configs"] = [{"files": [str(file_sd)], "refresh_interval": "1s"}]
+    if file_sd:
+        scrape["file_sd_configs"] = [{"files": [str(path) for path in file_sd], "refresh_interval": "1s"}]
     interval = f"{round(scrape_interval_seconds * 1000)}ms"
     configuration = folder / "prometheus.yml"
     configuration.write_text(

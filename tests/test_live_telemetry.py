@@ -21,9 +21,9 @@ from driver.datadir import DataDir
 from exporter.measurements import MEASUREMENTS
 from exporter.mirror.status import standings
 from tests.asking import Span, unanswered_by_prometheus
+from tests.promtool import write_rules
 from tests.servers import Server, running_prometheus, running_victoria_metrics
 from tests.test_dashboard_queries import UNANSWERED
-from tests.test_rules import write_rules
 from tests.waiting import wait_until
 
 START_SECONDS = 20.0
@@ -71,7 +71,7 @@ def demo(
             running_prometheus(
                 prometheus_binary,
                 folder / "prometheus",
-                file_sd=data / "prometheus" / "file_sd.json",
+                file_sd=[data / "prometheus" / "file_sd.json"],
                 rule_files=write_rules(folder / "rules"),
                 scrape_interval_seconds=1.0,
             )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from dashboards.alert import RUNBOOKS
-from dashboards.promql import JOB
 from dashboards.rules import FOLDER, alerts, rule_files
 from driver.scenario import Scenario
 from exporter.sample import Sample
@@ -21,12 +18,13 @@ from exporter.selfmetrics import SelfMetrics
 from exporter.sinks.http import Listener, MetricsServer
 from exporter.sinks.prometheus import PrometheusSink
 from exporter.sinks.scrapes import Scrapes
+from tests.promtool import Told, check_rule, selector, write_rules
 from tests.replay import NEVER, recording
 from tests.servers import running_prometheus, scraping
 
 ROOT = Path(__file__).parent.parent
 ALERT = alerts()[0]
-RUN = {"job": JOB, "instance": "localhost:9742", "vm": "vm0", "scenario": "pre-copy"}
+RUN = {"vm": "vm0", "scenario": "pre-copy"}
 
 
 def test_the_committed_rule_files_are_those_that_the_catalogue_generates() -> None:
@@ -41,59 +39,8 @@ def test_every_alert_has_a_runbook_and_a_summary_that_is_static() -> None:
         assert "{{" in alert.description
 
 
-def write_rules(folder: Path) -> list[Path]:
-    folder.mkdir(exist_ok=True)
-    for name, text in rule_files().items():
-        (folder / name).write_text(text)
-    return [folder / name for name in rule_files()]
-
-
-def text_of(name: str, labels: Mapping[str, str]) -> str:
-    return f"{name}{{{','.join(f'{label}={json.dumps(value)}' for label, value in labels.items())}}}"
-
-
-def promtool_rule_test(
-    promtool: Path, folder: Path, values: Mapping[str, str], expected: Mapping[int, Sequence[Mapping[str, str]]]
-) -> None:
-    """Run promtool's own rule test: series by their values a second, alerts' annotations expected at seconds."""
-    rules = write_rules(folder)
-    (folder / "test.yml").write_text(
-        json.dumps(
-            {
-                "rule_files": [str(path) for path in rules],
-                "evaluation_interval": "1s",
-                "tests": [
-                    {
-                        "interval": "1s",
-                        "input_series": [{"series": name, "values": text} for name, text in values.items()],
-                        "alert_rule_test": [
-                            {
-                                "eval_time": f"{second}s",
-                                "alertname": ALERT.name,
-                                "exp_alerts": [
-                                    {"exp_labels": RUN | {"severity": "warning"}, "exp_annotations": annotated}
-                                    for annotated in alerts
-                                ],
-                            }
-                            for second, alerts in expected.items()
-                        ],
-                    }
-                ],
-            }
-        )
-    )
-    found = subprocess.run(
-        [promtool, "test", "rules", folder / "test.yml"], capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
-
-
-def told(description: str) -> dict[str, str]:
-    return {
-        "summary": ALERT.summary,
-        "description": f"Scenario pre-copy on vm0 of localhost:9742: {description}",
-        "runbook_url": "docs/runbooks/MigrationNotConverging.md",
-    }
+def told(description: str) -> Told:
+    return Told(labels=RUN, description=f"Scenario pre-copy on vm0 of localhost:9742: {description}")
 
 
 @pytest.mark.server
@@ -101,17 +48,17 @@ def test_the_alert_fires_after_its_hold_with_numbers_and_units_and_ends_after_it
     tmp_path: Path, promtool: Path
 ) -> None:
     values = {
-        text_of("migrascope_verdict_not_converging", RUN): "0 0 1x5 stale",
-        text_of("migrascope_verdict_iteration", RUN): "11+0x60",
-        text_of("migrascope_verdict_iteration_remaining_bytes", RUN): "17825792+0x60",
-        text_of("migrascope_verdict_implied_downtime_seconds", RUN): "0.5+0x60",
-        text_of("migrascope_run_downtime_limit_seconds", RUN): "0.1+0x60",
+        selector("migrascope_verdict_not_converging", RUN): "0 0 1x5 stale",
+        selector("migrascope_verdict_iteration", RUN): "11+0x60",
+        selector("migrascope_verdict_iteration_remaining_bytes", RUN): "17825792+0x60",
+        selector("migrascope_verdict_implied_downtime_seconds", RUN): "0.5+0x60",
+        selector("migrascope_run_downtime_limit_seconds", RUN): "0.1+0x60",
     }
     alert = told(
         "17MiB remained at the boundary of iteration 11. To send that at the measured bandwidth takes 500ms;"
         " the downtime limit is 100ms."
     )
-    promtool_rule_test(promtool, tmp_path, values, {3: [], 4: [alert], 22: [alert], 23: []})
+    check_rule(promtool, tmp_path, ALERT, values, {3: [], 4: [alert], 22: [alert], 23: []})
 
 
 @pytest.mark.server
@@ -119,10 +66,10 @@ def test_a_verdict_that_is_withdrawn_within_the_hold_fires_nothing_nor_does_anot
     tmp_path: Path, promtool: Path
 ) -> None:
     values = {
-        text_of("migrascope_verdict_not_converging", RUN): "0 1 0x10 1 0x10",
-        text_of("migrascope_verdict_not_converging", RUN | {"job": "migrascope_remote_write"}): "1x30",
+        selector("migrascope_verdict_not_converging", RUN): "0 1 0x10 1 0x10",
+        selector("migrascope_verdict_not_converging", RUN | {"job": "migrascope_remote_write"}): "1x30",
     }
-    promtool_rule_test(promtool, tmp_path, values, {3: [], 5: [], 15: [], 25: []})
+    check_rule(promtool, tmp_path, ALERT, values, {3: [], 5: [], 15: [], 25: []})
 
 
 @pytest.mark.server
@@ -135,12 +82,12 @@ def test_a_run_that_ended_not_converged_is_told_for_a_while_with_its_last_figure
     )
     ended = RUN | {"role": "driver", "name": "outcome.not_converged"}
     values = {
-        text_of("migrascope_event_timestamp_seconds", ended): "_ 1+0x60",
-        text_of("migrascope_verdict_iteration", RUN): "9 stale",
-        text_of("migrascope_verdict_iteration_remaining_bytes", RUN): "16777216 stale",
-        text_of("migrascope_verdict_implied_downtime_seconds", RUN): "0.5 stale",
+        selector("migrascope_event_timestamp_seconds", ended): "_ 1+0x60",
+        selector("migrascope_verdict_iteration", RUN): "9 stale",
+        selector("migrascope_verdict_iteration_remaining_bytes", RUN): "16777216 stale",
+        selector("migrascope_verdict_implied_downtime_seconds", RUN): "0.5 stale",
     }
-    promtool_rule_test(promtool, tmp_path, values, {2: [], 4: [alert], 25: [alert], 26: []})
+    check_rule(promtool, tmp_path, ALERT, values, {2: [], 4: [alert], 25: [alert], 26: []})
 
 
 @pytest.mark.server
