@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from driver.marks import read_marks
 from exporter import history
 from exporter.start import LINGER_VARIABLE
 from migrascope.main import main
+from tests.small_disk import mounted
 from tests.waiting import wait_until
 
 GUEST = "--accel tcg --vcpus 1 --memory-mib 128 --working-set-mib 16 --granularity-mib 4 --warm-start"
@@ -27,18 +27,10 @@ NEVER = "--bandwidth-mib-s 16 --downtime-limit-ms 50 --max-time-seconds 60 --max
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MiB of our own."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16m", "migrascope-test", place],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"a file system cannot be mounted here: {mounted.stderr.strip()}")
-    yield place
-    subprocess.run(["umount", "-l", place], check=True)
+    with mounted(tmp_path / "disk", 16) as refused:
+        if refused:
+            pytest.skip(refused)
+        yield tmp_path / "disk"
 
 
 def fill(place: Path) -> None:
