@@ -70,7 +70,7 @@ def series(name: str, values: str, **labels: str) -> dict[str, str]:
 
 def lateness(late: int) -> dict[str, str]:
     """A second's ticks, ten of them, of which so many are over 0.1 s late."""
-    found = {}
+    found: dict[str, str] = {}
     for bound, ticks in (("0.05", 10 - late), ("0.1", 10 - late), ("0.5", 10), ("+Inf", 10)):
         found |= series("sampling_lateness_seconds_bucket", f"0+{ticks}x60 _x200", source="threads", le=bound)
     return found
