@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from driver import campaign as campaign_module
+from driver.campaign_executor import Job
 from driver.datadir import DataDir
-from driver.run_process import Job, JobEnd
+from driver.run_process import JobEnd
 from tests.test_campaign import PLAN, StandIn, campaign
 
 
