@@ -34,6 +34,8 @@ class Attachment:
         self._start = start
         self._starting: asyncio.Future[ExporterClient] | None = None
         self._caring: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._restarted = False
 
     def prepare(self) -> None:
         """Find or start the exporter while the QEMUs are being started."""
@@ -60,12 +62,18 @@ class Attachment:
             self._caring = asyncio.create_task(self._care())
 
     async def detach(self, seconds: float | None = None) -> None:
-        """End the watch; a failure is a warning, the run's outcome stands."""
+        """End the watch; a failure is a warning, the run's outcome stands.
+
+        An exporter that has died since it was last looked at is started first: what its sources have not read yet, the
+        consoles above all, is still there.
+        """
         await self._stop_caring()
         if self.client:
             try:
                 async with asyncio.timeout(seconds):
-                    await self.client.detach(self._run.run)
+                    await self._look()
+                    if self.client:
+                        await self.client.detach(self._run.run)
             except (MigrascopeError, TimeoutError) as error:
                 _log.warning("%s; run %s is compacted later", error or "exporter: slow to detach", self._run.run)
                 self.client = None
@@ -81,29 +89,40 @@ class Attachment:
     async def close(self) -> None:
         """Leave nothing pending; an exporter that has just been started ends by itself."""
         await self._stop_caring()
+        if self._looking:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         if self._starting:
             self._starting.cancel()
             with contextlib.suppress(MigrascopeError, asyncio.CancelledError):
                 await self._starting
 
     async def _care(self) -> None:
-        """Look after the exporter: should it die, start it once again; the run goes on in any case."""
-        restarted = False
         while self._start and self.client:
             await asyncio.sleep(LOOK_SECONDS)
-            if _lives(self.client.info.pid):
-                continue
-            _log.warning("exporter (pid %d) died during run %s", self.client.info.pid, self._run.run)
-            if restarted:
-                self.client = None
-                return
-            restarted = True
-            try:
-                self.client = await self._start(self._data)
-                await self.client.attach(self._run.run, self._sampling)
-            except MigrascopeError as error:
-                _log.warning("%s; run %s goes on unwatched", error, self._run.run)
-                self.client = None
+            await self._look()
+
+    async def _look(self) -> None:
+        """Look after the exporter, once at a time: who is cancelled meanwhile leaves the look to the next."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(self._revive())
+        await asyncio.shield(self._looking)
+
+    async def _revive(self) -> None:
+        """Should the exporter have died, start it once again; the run goes on in any case."""
+        if not self._start or not self.client or _lives(self.client.info.pid):
+            return
+        _log.warning("exporter (pid %d) died during run %s", self.client.info.pid, self._run.run)
+        if self._restarted:
+            self.client = None
+            return
+        self._restarted = True
+        try:
+            self.client = await self._start(self._data)
+            await self.client.attach(self._run.run, self._sampling)
+        except MigrascopeError as error:
+            _log.warning("%s; run %s goes on unwatched", error, self._run.run)
+            self.client = None
 
     async def _stop_caring(self) -> None:
         if self._caring:
