@@ -195,7 +195,10 @@ async def real_campaign(
 
 async def _told(fleet: Fleet, runs: Sequence[RunDir], lost_lines: Callable[[], int]) -> Told:
     """Wait until the mirror has sent what it can, compare, and end the exporter."""
-    await start_exporter(fleet.data)
+    deadline = time.monotonic() + DRAIN_SECONDS
+    while any(mirror.waiting_runs for mirror in standings(fleet.data)) and time.monotonic() < deadline:
+        await start_exporter(fleet.data)  # one that has nothing but its mirrors to do goes after 10 s
+        await asyncio.sleep(0.1)
     told = await asyncio.to_thread(_compare, fleet, runs, lost_lines)
     if left := find_exporter(fleet.data):
         os.kill(left.info.pid, signal.SIGTERM)
@@ -205,9 +208,6 @@ async def _told(fleet: Fleet, runs: Sequence[RunDir], lost_lines: Callable[[], i
 
 
 def _compare(fleet: Fleet, runs: Sequence[RunDir], lost_lines: Callable[[], int]) -> Told:
-    deadline = time.monotonic() + DRAIN_SECONDS
-    while any(mirror.waiting_runs for mirror in standings(fleet.data)) and time.monotonic() < deadline:
-        time.sleep(0.1)
     held = {key for run in runs for key in stored(run)}
     there = {key for measurement in MEASUREMENTS for key in _rows(fleet.server, measurement)}
     gaps = [summary.gaps for run in runs if (summary := history.summary(run))]
