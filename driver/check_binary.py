@@ -125,7 +125,7 @@ async def ask(path: str) -> dict[str, Any]:
 
     Raises:
         UnsupportedError: it did not answer every one of them.
-        BrokenError: it did not end within the deadline.
+        BrokenError: it exited with an error, or did not end within the deadline.
     """
     process = await asyncio.create_subprocess_exec(
         path, "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio",
@@ -149,6 +149,8 @@ async def ask(path: str) -> dict[str, Any]:
                 answers[question] = line.get("error", {}).get("desc")
     if missing := [question for question in QUESTIONS if question not in answers]:
         last = (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        if process.returncode:
+            raise BrokenError(f"QEMU: {path} -M none exited with {process.returncode} before it answered: {last[:200]}")
         raise UnsupportedError(f"QEMU: {path} -M none did not answer {missing[0]}: {last[:200]}")
     return answers
 

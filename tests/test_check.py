@@ -17,7 +17,7 @@ from driver.hardware import Hardware
 from driver.run import run_migration
 from driver.scenario import Scenario
 from tests.driver_process import a_request
-from workload.errors import UnsupportedError
+from workload.errors import BrokenError, UnsupportedError
 
 ANSWERS = Path(__file__).with_name("data") / "answers"
 TCG, RING = Hardware(accelerator="tcg"), Hardware(accelerator="kvm", dirty_ring_size=4096)
@@ -120,12 +120,14 @@ async def test_a_binary_is_asked_once_and_its_answer_kept_by_its_hash(qemu_binar
 
 
 async def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
-    for words, script in (("did not answer query-version: none such", "echo none such >&2; exit 1"),
-                          ("did not answer query-version: it said nothing", "echo what?")):  # fmt: skip
+    for kind, words, script in (
+        (BrokenError, "exited with 1 before it answered: none such", "echo none such >&2; exit 1"),
+        (UnsupportedError, "did not answer query-version: it said nothing", "echo what?"),
+    ):
         path = tmp_path / "qemu"
         path.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
         path.chmod(0o755)
-        with pytest.raises(UnsupportedError, match=words):
+        with pytest.raises(kind, match=words):
             await ask(str(path))
 
 

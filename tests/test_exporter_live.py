@@ -174,9 +174,14 @@ def assert_whole(samples: list[Sample]) -> None:
     assert {("driver", "phase.migrate"), ("driver", "outcome.completed")} <= events
     assert any(s.measurement == "verdict" for s in samples)
     ticks = [s for s in samples if s.measurement == "guest_tick"]
-    numbers = [int(s.fields["sequence"]) for s in ticks]
-    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     assert all("offset_seconds" in tick.fields for tick in ticks)
+    arrived = {int(tick.fields["sequence"]): tick.time_ns for tick in ticks}
+    assert len(arrived) == len(ticks), "no line is recorded twice"
+    missing = set(range(min(arrived), max(arrived))) - arrived.keys()
+    # QEMU may cut the line that is being written as it stops: half of it on each console (docs/blackout.md)
+    stop = next(s.time_ns for s in samples if s.tags.items() >= {"role": "source", "name": "STOP"}.items())
+    assert len(missing) <= 1
+    assert all(arrived[number - 1] <= stop + 50_000_000 and arrived[number + 1] > stop for number in missing)
 
 
 async def test_an_exporter_killed_in_the_middle_of_a_run_is_followed_by_another_that_goes_on(
