@@ -125,11 +125,15 @@ write_program() {
         write_fonts "$root"
         echo "export FONTCONFIG_FILE='$root/fonts.conf'" ;;
       alertmanager) # Debian's reads its templates at a fixed place: it is shown them there, in a mount namespace of its own
-        # shellcheck disable=SC2016 # expanded by the script that is written
-        echo 'user=; [ "$(id -u)" = 0 ] || user="--user --map-root-user"' \
-          && echo "[ -e /usr/share/prometheus/alertmanager/default.tmpl ] || exec unshare --mount \$user --propagation private" \
-            "sh -c 'mount -t overlay overlay -o lowerdir=\"\$0\":/usr/share /usr/share && exec \"\$@\"'" \
-            "'$root/usr/share' '$root/$path' \"\$@\"" ;;
+        cat <<WRAPPER
+private='--propagation private'
+[ "\$(id -u)" = 0 ] || private="--user --map-root-user \$private"
+# below a chroot / is no mount point, and can be made private by nobody: whoever made the chroot has seen to that
+unshare --mount \$private true 2>/dev/null || private='--propagation unchanged'
+[ -e /usr/share/prometheus/alertmanager/default.tmpl ] || exec unshare --mount \$private sh -c \\
+  'mount -t overlay overlay -o lowerdir="\$0":/usr/share /usr/share && exec "\$@"' '$root/usr/share' '$root/$path' "\$@"
+WRAPPER
+        ;;
     esac
     echo "exec '$root/$path' ${extra[*]} \"\$@\""
   } >"$cache/bin/$name.new"
