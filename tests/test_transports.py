@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from driver.clock import Clock
@@ -60,7 +61,8 @@ def namespaces() -> set[str]:
 def may_make_namespaces() -> bool:
     name = f"migrascope-try-{os.getpid()}"
     try:
-        made = ip("netns", "add", name).returncode == 0
+        # below a chroot `ip -n` cannot make / private, and no namespace can be entered
+        made = ip("netns", "add", name).returncode == 0 and ip("-n", name, "link", "show").returncode == 0
     except FileNotFoundError:
         return False
     ip("netns", "delete", name)
@@ -68,7 +70,8 @@ def may_make_namespaces() -> bool:
 
 
 needs_namespaces = pytest.mark.skipif(
-    not may_make_namespaces(), reason="network namespaces: want root and iproute2 (`make setup-test` brings it)"
+    not may_make_namespaces(),
+    reason="network namespaces: want root, iproute2 (in the cache) and no chroot",
 )
 
 
@@ -175,8 +178,8 @@ async def test_a_pipe_between_two_commands_leaves_no_command_behind(data: DataDi
 
 
 def _commands_with(word: str) -> list[str]:
-    shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in shown.splitlines() if word in line and "migrate.pipe" in line]
+    lines = [" ".join(process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"])]
+    return [line for line in lines if word in line and "migrate.pipe" in line]
 
 
 @needs_namespaces
