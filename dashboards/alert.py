@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from dashboards.promql import rule
-from exporter.catalogue import BY_NAME
+from dashboards.promql import Like, rule
+from exporter.catalogue import BY_KEY
 
 RUNBOOKS = "docs/runbooks"
 OF_RUN = "(job, instance, vm)"
@@ -52,22 +52,22 @@ class Recorded:
         return {"record": self.name, "expr": self.expr}
 
 
-def of_run(name: str, form: str, unit: str = "") -> str:
+def of_run(key: str, form: str, unit: str = "") -> str:
     """Write a template that shows another metric of the alert's own run; `unknown` where that is absent.
 
     What was last said within two minutes counts: a verdict is gone once its run has ended, and the alert is not.
     """
-    return _shown(name, ("job", "instance", "vm"), form, unit, "last_over_time(%s[2m])")
+    return _shown(key, ("job", "instance", "vm"), form, unit, "last_over_time(%s[2m])")
 
 
-def of_campaign(name: str, form: str) -> str:
+def of_campaign(key: str, form: str) -> str:
     """The same for a metric of the alert's campaign, summed over its series."""
-    return _shown(name, ("job", "instance", "campaign"), form, "", "sum(%s)")
+    return _shown(key, ("job", "instance", "campaign"), form, "", "sum(%s)")
 
 
-def of_mirror(name: str, form: str, unit: str = "") -> str:
+def of_mirror(key: str, form: str, unit: str = "") -> str:
     """The same for a metric of the alert's mirror."""
-    return _shown(name, ("job", "instance", "mirror"), form, unit)
+    return _shown(key, ("job", "instance", "mirror"), form, unit)
 
 
 def run_in_words() -> str:
@@ -77,13 +77,12 @@ def run_in_words() -> str:
 
 def strategy_is(pattern: str) -> str:
     """Select the runs whose strategy matches; to be joined with `and on` or `unless on`."""
-    info = rule("migrascope_run_info")
-    return f'{info[:-1]},strategy=~"{pattern}"}}'
+    return rule("run.info", strategy=Like(pattern))
 
 
-def _shown(name: str, labels: tuple[str, ...], form: str, unit: str, wrapped: str = "%s") -> str:
+def _shown(key: str, labels: tuple[str, ...], form: str, unit: str, wrapped: str = "%s") -> str:
     matchers = ",".join(f"{label}=%q" for label in labels)
-    chosen = json.dumps(wrapped.replace("%s", f"{BY_NAME[name].name}{{{matchers}}}"))
+    chosen = json.dumps(wrapped.replace("%s", f"{BY_KEY[key].name}{{{matchers}}}"))
     values = " ".join(f"$labels.{label}" for label in labels)
     value = f"{{{{ . | first | value | {form} }}}}{unit}"
     return f"{{{{ with printf {chosen} {values} | query }}}}{value}{{{{ else }}}}unknown{{{{ end }}}}"

@@ -12,15 +12,13 @@ from dashboards.dialect import Dialect, Query
 from dashboards.expression import Gauge, Plain
 from dashboards.live import UID as LIVE_RUN
 from dashboards.panels import Heading, Shape, bars, figure, lines, matrix, table
-from dashboards.promql import CAMPAIGN, EXPORTER, RUN, RUN_INFO
+from dashboards.promql import chosen_info, series
 
 UID = "migrascope-campaign"
 LOOK_BACK = "[$__range:10s]"
 """A run's final figures stay for at least 10 s, so that no run falls between two looks."""
 
-COUNTED = ",".join(CAMPAIGN)
-SELECTED = ",".join(RUN)
-INFO = f'{RUN_INFO}{{{",".join(EXPORTER)},run=~"$run"}}'
+PACE = "summary.{phase}_seconds_per_gib_mean"
 
 
 def campaign(dialect: Dialect) -> Dashboard:
@@ -46,30 +44,30 @@ def campaign(dialect: Dialect) -> Dashboard:
 
 
 def _progress() -> list[Shape]:
-    def total(name: str) -> str:
-        return f"sum(migrascope_campaign_{name}{{{COUNTED}}})"
+    def total(field: str) -> str:
+        return f"sum({series(f'campaign.{field}')})"
 
     return [
         figure(1, "Done", "Share of the planned runs that have ended.", "percentunit",
-               Query(ask=Plain(prometheus=f"{total('runs_total')} / {total('planned_runs')}"), legend="done")),
+               Query(ask=Plain(prometheus=f"{total('finished')} / {total('planned')}"), legend="done")),
         figure(2, "Left", "Runs still to come, those of parked cells left out.", "short",
-               Query(ask=Plain(prometheus=total("left_runs")), legend="left")),
+               Query(ask=Plain(prometheus=total("left")), legend="left")),
         figure(3, "Ends in", "Estimated from the runs that have ended.", "s",
-               Query(ask=Plain(prometheus=f"max(migrascope_campaign_eta_seconds{{{COUNTED}}})"), legend="ends in")),
+               Query(ask=Plain(prometheus=f"max({series('campaign.eta')})"), legend="ends in")),
         figure(4, "Did not converge", "Share of the ended runs that reached a limit.", "percentunit",
-               Query(ask=Plain(prometheus=f"{total('runs_not_converged_total')} / ({total('runs_total')} > 0)"),
+               Query(ask=Plain(prometheus=f"{total('not_converged')} / ({total('finished')} > 0)"),
                      legend="not converged"), steps=((0.2, "undecided"), (0.5, "bad"))),
         figure(5, "Failed", "Share of the ended runs with any outcome other than completed and not converged.",
                "percentunit",
-               Query(ask=Plain(prometheus=f"{total('runs_failed_total')} / ({total('runs_total')} > 0)"),
+               Query(ask=Plain(prometheus=f"{total('failed')} / ({total('finished')} > 0)"),
                      legend="failed"), steps=((0.05, "undecided"), (0.2, "bad"))),
         figure(6, "Parked cells", "Cells given up after failures in a row.", "short",
-               Query(ask=Plain(prometheus=total("parked_cells")), legend="parked"), steps=((1, "bad"),)),
+               Query(ask=Plain(prometheus=total("parked")), legend="parked"), steps=((1, "bad"),)),
     ]  # fmt: skip
 
 
-def _by_strategy(name: str) -> Plain:
-    return Plain(prometheus=f"sum by (strategy) (migrascope_campaign_{name}{{{COUNTED}}})")
+def _by_strategy(field: str) -> Plain:
+    return Plain(prometheus=f"sum by (strategy) ({series(f'campaign.{field}')})")
 
 
 def _outcomes() -> Shape:
@@ -77,15 +75,15 @@ def _outcomes() -> Shape:
         7, "Outcomes by strategy",
         "Runs that have ended, by strategy: completed, not converged (a limit was reached), failed in any other way.",
         "short", "strategy",
-        Query(ask=_by_strategy("runs_completed_total"), legend="completed", meaning="good"),
-        Query(ask=_by_strategy("runs_not_converged_total"), legend="not converged", meaning="bad"),
-        Query(ask=_by_strategy("runs_failed_total"), legend="failed", meaning="undecided"),
+        Query(ask=_by_strategy("completed"), legend="completed", meaning="good"),
+        Query(ask=_by_strategy("not_converged"), legend="not converged", meaning="bad"),
+        Query(ask=_by_strategy("failed"), legend="failed", meaning="undecided"),
         stacked=True,
     )  # fmt: skip
 
 
 def _failures() -> Shape:
-    counter = f"migrascope_campaign_runs_not_converged_total{{{COUNTED}}}"
+    counter = series("campaign.not_converged")
     rows = f'FROM "event" WHERE $timeFilter AND {influxql.CHOSEN} AND "name" = \'outcome.not_converged\''
     return lines(
         8, "Failures to converge over time",
@@ -102,8 +100,8 @@ def _failures() -> Shape:
 
 
 def _map() -> Shape:
-    outcome = f'migrascope_run_outcome{{{SELECTED},migrascope_run_outcome="completed"}}'
-    joined = f"{outcome} * on (job, instance, vm) group_left (strategy, bandwidth_mib_s) {INFO}"
+    outcome = series("run.outcome", state="completed")
+    joined = f"{outcome} * on (job, instance, vm) group_left (strategy, bandwidth_mib_s) {chosen_info()}"
     return matrix(
         9, "Share of runs that completed: strategy by bandwidth",
         "Rows are strategies, columns caps on bandwidth in MiB/s; a cell is the share of its runs that completed.",
@@ -114,11 +112,10 @@ def _map() -> Shape:
     )  # fmt: skip
 
 
-def _spread(metric: str, field: str | None, source: str = "migration", more: str = "") -> tuple[Query, Query]:
+def _spread(key: str, field: str | None, source: str = "migration", more: str = "") -> tuple[Query, Query]:
     """The median and the 95th percentile of a final figure over a scenario's runs."""
 
     def over(share: float) -> Plain:
-        series = f"migrascope_run_{metric}{{{SELECTED}}}"
         percentile = None
         if field:
             rows = f'FROM "{source}" WHERE $timeFilter AND {influxql.CHOSEN}{more}'
@@ -127,7 +124,7 @@ def _spread(metric: str, field: str | None, source: str = "migration", more: str
             chosen = f'percentile("value", {share * 100:.0f}) AS "{name}"'
             percentile = f'SELECT {chosen} FROM ({inner}) GROUP BY "scenario"'  # noqa: S608 - fixed words
         return Plain(
-            prometheus=f"avg by (scenario) (quantile_over_time({share}, {series}[$__range]))", influxdb=percentile
+            prometheus=f"avg by (scenario) (quantile_over_time({share}, {series(key)}[$__range]))", influxdb=percentile
         )
 
     return (
@@ -142,7 +139,7 @@ FINISHED = " AND \"role\" = 'source' AND \"status\" = 'completed'"
 def _total() -> Shape:
     return bars(
         10, "Total time of a migration, by scenario", "QEMU's total time over the runs of a scenario.", "s", "scenario",
-        *_spread("total_seconds", 'max("total_seconds")', more=FINISHED),
+        *_spread("summary.total_seconds", 'max("total_seconds")', more=FINISHED),
     )  # fmt: skip
 
 
@@ -152,20 +149,19 @@ def _blackout() -> Shape:
         11, "Blackout, by scenario",
         "How long the guest was dark, by its own ticks (in InfluxDB: how far its clock fell behind the host's).",
         "s", "scenario",
-        *_spread("blackout_seconds", shift, source="guest_tick"),
+        *_spread("summary.blackout_seconds", shift, source="guest_tick"),
     )  # fmt: skip
 
 
 def _downtime() -> Shape:
     return bars(
         12, "QEMU's downtime, by scenario", "QEMU's own figure; what it does not know of it misses.", "s", "scenario",
-        *_spread("qemu_downtime_seconds", 'max("downtime_seconds")', more=FINISHED),
+        *_spread("summary.qemu_downtime_seconds", 'max("downtime_seconds")', more=FINISHED),
     )  # fmt: skip
 
 
 def _slowdown() -> Shape:
-    mean = f"migrascope_run_mean_seconds_per_gib{{{SELECTED},phase="
-    settled, migrating = f'{mean}"settle"}}', f'{mean}"migrate"}}'
+    settled, migrating = (series(PACE, phase=phase) for phase in ("settle", "migrate"))
 
     def over(share: float) -> Plain:
         ratio = f"({migrating} / ignoring (phase) {settled})"
@@ -180,16 +176,16 @@ def _slowdown() -> Shape:
     )  # fmt: skip
 
 
-def _of_run(series: str, pick: str = "max") -> str:
+def _of_run(figure: str, pick: str = "max") -> str:
     """A figure of each run over the dashboard's time: a run's id stands only in its info."""
-    joined = f"({series}) * on (job, instance, vm) group_left (run, strategy) {INFO}"
+    joined = f"({figure}) * on (job, instance, vm) group_left (run, strategy) {chosen_info()}"
     return f"{pick} by (run, scenario, strategy) ({pick}_over_time(({joined}){LOOK_BACK}))"
 
 
-def _worst(number: int, title: str, description: str, column: str, metric: str) -> Shape:
+def _worst(number: int, title: str, description: str, column: str, key: str) -> Shape:
     """Ten runs with the highest figure, each with a link to its own time on the live dashboard."""
-    begin = f'migrascope_run_phase_start_timestamp_seconds{{{SELECTED},phase="settle"}} * 1000'
-    end = f'migrascope_run_phase_start_timestamp_seconds{{{SELECTED},phase="end"}} * 1000 + 5000'
+    begin = f"{series('run.phase_start', phase='settle')} * 1000"
+    end = f"{series('run.phase_start', phase='end')} * 1000 + 5000"
     link: dict[str, Any] = {
         "matcher": {"id": "byName", "options": "run"},
         "properties": [
@@ -205,7 +201,7 @@ def _worst(number: int, title: str, description: str, column: str, metric: str) 
             }
         ],
     }
-    ask = _of_run(f"migrascope_run_{metric}{{{SELECTED}}}")
+    ask = _of_run(series(key))
     return table(
         number, title, description, "short", "run",
         Query(ask=Plain(prometheus=f"topk(10, {ask})"), legend=column, right_unit="s"),
@@ -217,16 +213,16 @@ def _worst(number: int, title: str, description: str, column: str, metric: str) 
 
 def _slowest() -> Shape:
     return _worst(14, "The slowest runs", "Runs by total time; a run's id leads to its time on the live dashboard.",
-                  "total time", "total_seconds")  # fmt: skip
+                  "total time", "summary.total_seconds")  # fmt: skip
 
 
 def _darkest() -> Shape:
     return _worst(15, "The darkest runs", "Runs by blackout; a run's id leads to its time on the live dashboard.",
-                  "blackout", "blackout_seconds")  # fmt: skip
+                  "blackout", "summary.blackout_seconds")  # fmt: skip
 
 
 def _parked() -> Shape:
     return lines(
         16, "Parked cells over time", "Cells given up after failures in a row, by campaign.", "short",
-        Query(ask=Gauge(name="migrascope_campaign_parked_cells"), legend="{{campaign}}", meaning="bad"), width=24,
+        Query(ask=Gauge(of="campaign.parked"), legend="{{campaign}}", meaning="bad"), width=24,
     )  # fmt: skip

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from grafanalib.core import Dashboard
 
 from dashboards.board import board
+from dashboards.campaign import PACE
 from dashboards.colours import MEANINGS
 from dashboards.dialect import LETTERS, Dialect, Query
 from dashboards.expression import Expression, Gauge, Plain, Rate, Ratio
 from dashboards.live import GIB, SOURCE
 from dashboards.panels import Heading, Shape, against, table
-from dashboards.promql import CAMPAIGN
+from dashboards.promql import Like, series
 
 UID = "migrascope-comparison"
 COLOURS = ("source", "guest", "destination", "throttle", "dirty", "remaining")
@@ -37,11 +38,11 @@ def comparison(dialect: Dialect) -> Dashboard:
             _costs(),
             Heading(number=101, title="Over seconds since the migration's start"),
             _over(2, "Remaining memory", "RAM still to be sent.", "bytes", "remaining",
-                  lambda where: Gauge(name="migrascope_migration_remaining_bytes", where=where | SOURCE)),
+                  lambda where: Gauge(of="migration.remaining_bytes", where=where | SOURCE)),
             _over(3, "Guest: time per GiB", "What the guest pays: time that its workers take for a GiB.", "s", "guest",
                   _pace),
             _over(4, "Throttle", "Share of the guest's vCPU time that auto-converge takes away.", "percentunit",
-                  "throttle", lambda where: Gauge(name="migrascope_migration_throttle_ratio", where=where | SOURCE)),
+                  "throttle", lambda where: Gauge(of="migration.throttle_percent", where=where | SOURCE)),
             _over(5, "QEMU: CPU of the source", "CPU time of the source's QEMU (100 % is one core).", "percentunit",
                   "CPU", _cpu),
         ],
@@ -50,14 +51,14 @@ def comparison(dialect: Dialect) -> Dashboard:
 
 def _pace(where: dict[str, str]) -> Ratio:
     return Ratio(
-        top=Rate(name="migrascope_guest_xor_seconds_total", by=(), where=where),
-        bottom=Rate(name="migrascope_guest_xor_bytes_total", by=(), where=where),
+        top=Rate(of="guest_xor.seconds", by=(), where=where),
+        bottom=Rate(of="guest_xor.bytes", by=(), where=where),
         factor=GIB,
     )
 
 
 def _cpu(where: dict[str, str]) -> Rate:
-    return Rate(name="migrascope_qemu_cpu_seconds_total", by=(), where=where | SOURCE)
+    return Rate(of="qemu_cpu[process].cpu_seconds", by=(), where=where | SOURCE)
 
 
 def _over(
@@ -67,7 +68,7 @@ def _over(
     pairs = []
     for letter, colour in zip(LETTERS, COLOURS, strict=True):
         where = {"scenario": f"$scenario_{letter}"}
-        x = Gauge(name="migrascope_migration_duration_seconds", where=where | SOURCE)
+        x = Gauge(of="migration.total_seconds", where=where | SOURCE)
         pairs.append(
             (
                 Query(ask=_mean(x), legend=f"{letter.upper()} seconds"),
@@ -86,29 +87,25 @@ def _mean(ask: Expression) -> Plain:
 
 
 def _costs() -> Shape:
-    base = ",".join(CAMPAIGN)
 
-    def figure(metric: str, more: str = "", letters: str = ANY) -> str:
-        series = f'migrascope_run_{metric}{{{base},scenario=~"{letters}"{more}}}'
-        return f"avg by (scenario) (quantile_over_time(0.5, {series}[$__range]))"
+    def figure(key: str, letters: str = ANY, **where: str) -> str:
+        runs = series(key, scenario=Like(letters), **where)
+        return f"avg by (scenario) (quantile_over_time(0.5, {runs}[$__range]))"
 
     def slowdown(letters: str = ANY) -> str:
-        migrating, settled = (
-            figure("mean_seconds_per_gib", f',phase="{phase}"', letters) for phase in ("migrate", "settle")
-        )
+        migrating, settled = (figure(PACE, letters, phase=phase) for phase in ("migrate", "settle"))
         return f"{migrating} / {settled}"
 
     def cpu(letters: str = ANY) -> str:
-        series = f'migrascope_run_cpu_seconds{{{base},scenario=~"{letters}",role="source",kind="process"}}'
-        return f"avg by (scenario) (quantile_over_time(0.5, {series}[$__range]))"
+        return figure("summary.cpu_seconds", letters, role="source", kind="process")
 
     def delta(every: str, first: str) -> Plain:
         return Plain(prometheus=f"({every}) / on () group_left () ({first}) - 1")
 
     first = "$scenario_a"
     columns = [
-        ("total time", "s", figure("total_seconds"), figure("total_seconds", letters=first)),
-        ("blackout", "s", figure("blackout_seconds"), figure("blackout_seconds", letters=first)),
+        ("total time", "s", figure("summary.total_seconds"), figure("summary.total_seconds", first)),
+        ("blackout", "s", figure("summary.blackout_seconds"), figure("summary.blackout_seconds", first)),
         ("slowdown", "suffix: x", slowdown(), slowdown(first)),
         ("CPU seconds, source", "s", cpu(), cpu(first)),
     ]

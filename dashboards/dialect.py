@@ -11,7 +11,8 @@ from grafanalib.influxdb import InfluxDBTarget
 
 from dashboards import influxql
 from dashboards.expression import Expression
-from dashboards.promql import CAMPAIGN, EXPORTER, JOB, RUN, RUN_INFO
+from dashboards.promql import CAMPAIGN, EXPORTER, JOB, RUN, run_info, series, state_label
+from exporter.catalogue import BY_KEY
 
 DATASOURCE = "${datasource}"
 
@@ -106,23 +107,21 @@ def _letters(query: str, with_none: str | None) -> list[Template]:
     return found
 
 
-def _info(base: Sequence[str]) -> str:
-    return f"{RUN_INFO}{{{','.join(base)}}}"
-
+EXPORTERS = BY_KEY["exporter.info"].name
 
 PROMETHEUS = Dialect(
     name="Prometheus",
     datasource_type="prometheus",
     variables=(
         Template(name="datasource", label="Datasource", type="datasource", query="prometheus", default="default"),
-        _variable("job", "Job", "label_values(migrascope_exporter_info, job)", several=False, default=JOB),
-        _variable("instance", "Exporter", 'label_values(migrascope_exporter_info{job="$job"}, instance)'),
-        _variable("campaign", "Campaign", f"label_values({_info(EXPORTER)}, campaign)"),
-        _variable("scenario", "Scenario", f"label_values({_info(CAMPAIGN)}, scenario)"),
-        _variable("run", "Run", f"label_values({_info(RUN)}, run)"),
+        _variable("job", "Job", f"label_values({EXPORTERS}, job)", several=False, default=JOB),
+        _variable("instance", "Exporter", f'label_values({EXPORTERS}{{job="$job"}}, instance)'),
+        _variable("campaign", "Campaign", f"label_values({run_info(EXPORTER)}, campaign)"),
+        _variable("scenario", "Scenario", f"label_values({run_info(CAMPAIGN)}, scenario)"),
+        _variable("run", "Run", f"label_values({run_info(RUN)}, run)"),
         *_letters(
-            f"label_values({_info(CAMPAIGN)}, scenario)",
-            f"query_result(count by (scenario) (last_over_time({_info(CAMPAIGN)}[$__range]))"
+            f"label_values({run_info(CAMPAIGN)}, scenario)",
+            f"query_result(count by (scenario) (last_over_time({run_info(CAMPAIGN)}[$__range]))"
             f' or label_replace(vector(0), "scenario", "{NONE}", "", ""))',
         ),
     ),
@@ -148,9 +147,8 @@ INFLUXDB = Dialect(
 
 
 def _prometheus_annotations() -> list[dict[str, Any]]:
-    chosen = ",".join((*RUN, 'role="driver"'))
-    moment = f"migrascope_event_timestamp_seconds{{{chosen}}} * 1000"
-    phase = f"migrascope_run_phase{{{','.join(RUN)}}} == 1"
+    moment = f"{series('event.time_ns', role='driver')} * 1000"
+    phase = f"{series('run.phase')} == 1"
     common = {"datasource": DATASOURCE, "hide": False, "step": "1s"}
     return [
         common | {
@@ -166,7 +164,7 @@ def _prometheus_annotations() -> list[dict[str, Any]]:
             "enable": False,
             "iconColor": "blue",
             "expr": phase,
-            "titleFormat": "{{vm}}: {{migrascope_run_phase}}",
+            "titleFormat": f"{{{{vm}}}}: {{{{{state_label('run.phase')}}}}}",
         },
     ]  # fmt: skip
 

@@ -1,8 +1,8 @@
 """What a panel asks, said once: each expression writes itself as PromQL and, where InfluxDB holds it, as InfluxQL.
 
 InfluxDB holds the samples of runs (docs/metrics.md), so what the exporter tells of itself, of campaigns or from a run's
-summary has no InfluxQL: `influxql` is None there. Queries are built from the catalogue: a name, label or rate that it
-does not allow cannot be written.
+summary has no InfluxQL: `influxql` is None there. Queries are built from the catalogue (`of` is a metric's key): a
+metric, label or rate that it does not allow cannot be written.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dashboards import influxql
-from dashboards.promql import all_labels_of, chosen_run, counter, gauge_metric, select
+from dashboards.promql import buckets, chosen_run, counter, gauge_metric, histogram, select, summable
 
 
 class Expression(Protocol):
@@ -29,16 +29,17 @@ class Expression(Protocol):
 class Gauge:
     """A gauge's series as they are. `where` are equal labels."""
 
-    name: str
+    of: str
     where: Mapping[str, str] = field(default_factory=dict)
 
     def promql(self) -> str:
         """The selector, and that the run is one of the chosen."""
-        return chosen_run(self.name, self.where, select(gauge_metric(self.name), self.where))
+        metric = gauge_metric(self.of)
+        return chosen_run(metric, self.where, select(metric, self.where))
 
     def influxql(self) -> str | None:
         """The last value of each interval."""
-        return influxql.last(gauge_metric(self.name), self.where)
+        return influxql.last(gauge_metric(self.of), self.where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,34 +51,32 @@ class Product:
 
     def promql(self) -> str:
         """Multiply series with equal labels."""
-        first, second = (select(gauge_metric(each.name), each.where) for each in (self.one, self.other))
-        return chosen_run(self.one.name, self.one.where, f"{first} * {second}")
+        first, second = (select(gauge_metric(each.of), each.where) for each in (self.one, self.other))
+        return chosen_run(gauge_metric(self.one.of), self.one.where, f"{first} * {second}")
 
     def influxql(self) -> str | None:
         """Multiply two fields of one row."""
-        return influxql.last_product(gauge_metric(self.one.name), gauge_metric(self.other.name), self.one.where)
+        return influxql.last_product(gauge_metric(self.one.of), gauge_metric(self.other.of), self.one.where)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
     """A counter's rate a second, summed by labels."""
 
-    name: str
+    of: str
     by: Sequence[str]
     where: Mapping[str, str] = field(default_factory=dict)
 
     def promql(self) -> str:
         """Rate, then sum, so that a counter's reset is seen."""
-        metric = counter(self.name)
-        known = all_labels_of(metric)
-        if missing := [label for label in self.by if label not in known]:
-            raise KeyError(f"{self.name} has no label {missing[0]}")
-        rate = chosen_run(self.name, self.where, f"rate({select(metric, self.where)}[$__rate_interval])")
-        return f"sum by ({', '.join(self.by)}) ({rate})" if self.by else f"sum({rate})"
+        metric = counter(self.of)
+        labels = summable(metric, tuple(self.by))
+        rate = chosen_run(metric, self.where, f"rate({select(metric, self.where)}[$__rate_interval])")
+        return f"sum by ({labels}) ({rate})" if labels else f"sum({rate})"
 
     def influxql(self) -> str | None:
         """The derivative of QEMU's or the kernel's own counter; None where rows hold what was added."""
-        return influxql.rate(counter(self.name), self.by, self.where)
+        return influxql.rate(counter(self.of), self.by, self.where)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,30 +93,52 @@ class Ratio:
 
     def influxql(self) -> str | None:
         """Divide the sums of what an interval's rows added."""
-        return influxql.ratio(
-            counter(self.top.name), counter(self.bottom.name), self.top.by, self.top.where, self.factor
-        )
+        return influxql.ratio(counter(self.top.of), counter(self.bottom.of), self.top.by, self.top.where, self.factor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holds:
     """A truth value or a state set, while it holds: one series a state that is on."""
 
-    name: str
+    of: str
     where: Mapping[str, str] = field(default_factory=dict)
 
     def promql(self) -> str:
         """Series that are 1."""
-        return chosen_run(self.name, self.where, f"{select(gauge_metric(self.name), self.where)} == 1")
+        metric = gauge_metric(self.of)
+        return chosen_run(metric, self.where, f"{select(metric, self.where)} == 1")
 
     def influxql(self) -> str | None:
         """The state's word, or the truth value, at the end of each interval."""
-        return influxql.last(gauge_metric(self.name), self.where)
+        return influxql.last(gauge_metric(self.of), self.where)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantile:
+    """The value below which a share of a histogram's observations lie, by labels."""
+
+    of: str
+    share: float
+    by: Sequence[str] = ()
+
+    def promql(self) -> str:
+        """Interpolate in the buckets' rates."""
+        metric = histogram(self.of)
+        rate = chosen_run(metric, {}, f"rate({buckets(select(metric, {}))}[$__rate_interval])")
+        labels = summable(metric, tuple(self.by))
+        return f"histogram_quantile({self.share}, sum by ({', '.join(filter(None, ('le', labels)))}) ({rate}))"
+
+    def influxql(self) -> str | None:
+        """None: InfluxQL cannot count over the columns that buckets are there."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plain:
-    """A query that is written by hand for what the shapes above do not say; both texts are checked by the tests."""
+    """A query that is written by hand for what the shapes above do not say; both texts are checked by the tests.
+
+    Its series are written by `dashboards.promql.series`, so that it too holds no metric's name.
+    """
 
     prometheus: str
     influxdb: str | None = None

@@ -6,12 +6,11 @@ from grafanalib.core import Dashboard
 
 from dashboards.board import board
 from dashboards.dialect import Dialect, Query
-from dashboards.expression import Gauge, Plain, Rate
+from dashboards.expression import Gauge, Plain, Quantile, Rate
 from dashboards.panels import Heading, Shape, figure, lines, states
-from dashboards.promql import EXPORTER
+from dashboards.promql import series
 
 UID = "migrascope-exporter-and-host"
-BASE = ",".join(EXPORTER)
 
 
 def exporter_and_host(dialect: Dialect) -> Dashboard:
@@ -39,46 +38,45 @@ def exporter_and_host(dialect: Dialect) -> Dashboard:
 
 
 def _answers() -> list[Shape]:
-    lateness = f"sum by (le) (rate(migrascope_sampling_lateness_seconds_bucket{{{BASE}}}[$__rate_interval]))"
     return [
         figure(1, "Runs watched", "Runs that are attached now.", "short",
-               Query(ask=Gauge(name="migrascope_exporter_attached_runs"), legend="{{instance}}")),
+               Query(ask=Gauge(of="exporter.attached_runs"), legend="{{instance}}")),
         figure(2, "Sources down", "Monitors, consoles and threads of attached runs that do not answer.", "short",
-               Query(ask=Plain(prometheus=f"sum(1 - migrascope_source_up{{{BASE}}}) or vector(0)"), legend="down"),
+               Query(ask=Plain(prometheus=f"sum(1 - {series('exporter.source_up')}) or vector(0)"), legend="down"),
                steps=((1, "bad"),)),
         figure(3, "Late by (99 %)", "99 of 100 samples are taken within this of their time.", "s",
-               Query(ask=Plain(prometheus=f"histogram_quantile(0.99, {lateness})"), legend="late"),
+               Query(ask=Quantile(of="exporter.lateness", share=0.99), legend="late"),
                steps=((0.02, "undecided"), (0.1, "bad"))),
         figure(4, "Samples lost", "Samples that no journal could take, ever.", "short",
-               Query(ask=Plain(prometheus=f"sum(migrascope_journal_lost_samples_total{{{BASE}}})"), legend="lost"),
+               Query(ask=Plain(prometheus=f"sum({series('exporter.journal_lost_samples')})"), legend="lost"),
                steps=((1, "bad"),)),
         figure(5, "Mirror lag", "Age of what the slowest mirror has yet to write.", "s",
-               Query(ask=Plain(prometheus=f"max(migrascope_mirror_lag_seconds{{{BASE}}})"), legend="lag"),
+               Query(ask=Plain(prometheus=f"max({series('exporter.mirror_lag')})"), legend="lag"),
                steps=((30, "undecided"), (300, "bad"))),
         figure(6, "Free for data", "Share of the data directory's file system that is free.", "percentunit",
-               Query(ask=Plain(prometheus=f"min(migrascope_data_directory_free_bytes{{{BASE}}}"
-                                          f" / migrascope_data_directory_size_bytes{{{BASE}}})"), legend="free")),
+               Query(ask=Plain(prometheus=f"min({series('host.data_free_bytes')} / {series('host.data_size_bytes')})"),
+                     legend="free")),
     ]  # fmt: skip
 
 
-def _rate(name: str, *by: str) -> Rate:
-    return Rate(name=f"migrascope_{name}_total", by=("instance", *by))
+def _rate(key: str, *by: str) -> Rate:
+    return Rate(of=key, by=("instance", *by))
 
 
 def _sources() -> Shape:
     return states(
         7, "Sources that answer", "Each source of each attached run: a bar while it answers.",
-        Query(ask=Plain(prometheus=f"migrascope_source_up{{{BASE}}} == 1"),
+        Query(ask=Plain(prometheus=f"{series('exporter.source_up')} == 1"),
               legend="{{vm}} {{role}} {{source}}", meaning="good"),
     )  # fmt: skip
 
 
 def _lateness() -> Shape:
-    buckets = f"sum by (le, source) (rate(migrascope_sampling_lateness_seconds_bucket{{{BASE}}}[$__rate_interval]))"
     return lines(
         8, "Lateness of sampling", "How late samples are taken: half of them, and 99 of 100, by source.", "s",
-        Query(ask=Plain(prometheus=f"histogram_quantile(0.5, {buckets})"), legend="{{source}} median", meaning="guest"),
-        Query(ask=Plain(prometheus=f"histogram_quantile(0.99, {buckets})"), legend="{{source}} 99 %",
+        Query(ask=Quantile(of="exporter.lateness", share=0.5, by=("source",)), legend="{{source}} median",
+              meaning="guest"),
+        Query(ask=Quantile(of="exporter.lateness", share=0.99, by=("source",)), legend="{{source}} 99 %",
               meaning="source"),
     )  # fmt: skip
 
@@ -86,7 +84,7 @@ def _lateness() -> Shape:
 def _samples() -> Shape:
     return lines(
         9, "Samples written", "Samples that the journal has acknowledged, by measurement.", "cps",
-        Query(ask=_rate("samples", "measurement"), legend="{{measurement}}"),
+        Query(ask=_rate("exporter.samples", "measurement"), legend="{{measurement}}"),
     )  # fmt: skip
 
 
@@ -96,18 +94,19 @@ def _reading() -> Shape:
         "Failures at a source's boundary, ticks skipped as the one before ran late, and parts of /metrics that were "
         "left out.",
         "cps",
-        Query(ask=_rate("source_errors", "source"), legend="{{source}} failures", meaning="bad"),
-        Query(ask=_rate("sampling_skipped_ticks", "source"), legend="{{source}} skipped", meaning="undecided"),
-        Query(ask=_rate("scrape_errors", "part"), legend="{{part}} left out of /metrics", meaning="source"),
+        Query(ask=_rate("exporter.source_errors", "source"), legend="{{source}} failures", meaning="bad"),
+        Query(ask=_rate("exporter.skipped", "source"), legend="{{source}} skipped", meaning="undecided"),
+        Query(ask=_rate("exporter.scrape_errors", "part"), legend="{{part}} left out of /metrics", meaning="source"),
     )  # fmt: skip
 
 
 def _journal() -> Shape:
     return lines(
         11, "Journal", "Left: bytes written. Right: failed writes (retried) and samples lost.", "Bps",
-        Query(ask=_rate("journal_bytes"), legend="{{instance}} written", meaning="guest"),
-        Query(ask=_rate("journal_errors"), legend="{{instance}} failed writes", right_unit="cps", meaning="undecided"),
-        Query(ask=_rate("journal_lost_samples"), legend="{{instance}} lost", right_unit="cps", meaning="bad"),
+        Query(ask=_rate("exporter.journal_bytes"), legend="{{instance}} written", meaning="guest"),
+        Query(ask=_rate("exporter.journal_errors"), legend="{{instance}} failed writes", right_unit="cps",
+              meaning="undecided"),
+        Query(ask=_rate("exporter.journal_lost_samples"), legend="{{instance}} lost", right_unit="cps", meaning="bad"),
     )  # fmt: skip
 
 
@@ -116,8 +115,8 @@ def _lag() -> Shape:
         12, "Mirrors: lag and what waits",
         "Left: age of the newest sample acknowledged. Right: journal yet to be sent.",
         "s",
-        Query(ask=Gauge(name="migrascope_mirror_lag_seconds"), legend="{{mirror}} lag", meaning="source"),
-        Query(ask=Gauge(name="migrascope_mirror_waiting_bytes"), legend="{{mirror}} waiting", right_unit="bytes",
+        Query(ask=Gauge(of="exporter.mirror_lag"), legend="{{mirror}} lag", meaning="source"),
+        Query(ask=Gauge(of="exporter.mirror_waiting_bytes"), legend="{{mirror}} waiting", right_unit="bytes",
               meaning="remaining"),
     )  # fmt: skip
 
@@ -126,8 +125,8 @@ def _mirrored() -> Shape:
     return lines(
         13, "Mirrors: acknowledged and retried",
         "Left: samples that a mirror acknowledged. Right: requests that failed and were sent again.", "cps",
-        Query(ask=_rate("mirror_samples", "mirror"), legend="{{mirror}} acknowledged", meaning="good"),
-        Query(ask=_rate("mirror_retries", "mirror"), legend="{{mirror}} retries", right_unit="cps",
+        Query(ask=_rate("exporter.mirror_samples", "mirror"), legend="{{mirror}} acknowledged", meaning="good"),
+        Query(ask=_rate("exporter.mirror_retries", "mirror"), legend="{{mirror}} retries", right_unit="cps",
               meaning="undecided"),
     )  # fmt: skip
 
@@ -136,16 +135,17 @@ def _lost() -> Shape:
     return lines(
         14, "Mirrors: dropped and refused",
         "Samples lost to the spool's bound, rows that were refused and kept as dead letters.", "cps",
-        Query(ask=_rate("mirror_dropped_samples", "mirror"), legend="{{mirror}} dropped", meaning="bad"),
-        Query(ask=_rate("mirror_dead_letters", "mirror"), legend="{{mirror}} dead letters", meaning="undecided"),
+        Query(ask=_rate("exporter.mirror_dropped", "mirror"), legend="{{mirror}} dropped", meaning="bad"),
+        Query(ask=_rate("exporter.mirror_dead_letters", "mirror"), legend="{{mirror}} dead letters",
+              meaning="undecided"),
     )  # fmt: skip
 
 
 def _cpu() -> Shape:
     return lines(
         15, "CPU", "Left: the host's CPU time by mode, in cores. Right: the exporter's own share of one core.", "short",
-        Query(ask=_rate("host_cpu_seconds", "mode"), legend="{{mode}}"),
-        Query(ask=_rate("exporter_cpu_seconds"), legend="{{instance}} exporter", right_unit="percentunit",
+        Query(ask=_rate("host.cpu_seconds", "mode"), legend="{{mode}}"),
+        Query(ask=_rate("process.cpu_seconds"), legend="{{instance}} exporter", right_unit="percentunit",
               meaning="guest"),
     )  # fmt: skip
 
@@ -153,19 +153,19 @@ def _cpu() -> Shape:
 def _pressure() -> Shape:
     return lines(
         16, "Pressure", "Share of time in which some, or all, tasks waited for CPU, memory or I/O.", "percentunit",
-        Query(ask=_rate("host_pressure_waiting_seconds", "resource"), legend="{{resource}} some"),
-        Query(ask=_rate("host_pressure_stalled_seconds", "resource"), legend="{{resource}} all", dashed=True),
+        Query(ask=_rate("host.pressure_waiting", "resource"), legend="{{resource}} some"),
+        Query(ask=_rate("host.pressure_stalled", "resource"), legend="{{resource}} all", dashed=True),
     )  # fmt: skip
 
 
 def _memory() -> Shape:
     return lines(
         17, "Memory", "What the host has, can still give, and has swapped out; and what the exporter keeps.", "bytes",
-        Query(ask=Gauge(name="migrascope_host_memory_bytes"), legend="{{instance}} all", meaning="quiet", dashed=True),
-        Query(ask=Gauge(name="migrascope_host_memory_available_bytes"), legend="{{instance}} available",
+        Query(ask=Gauge(of="host.memory_bytes"), legend="{{instance}} all", meaning="quiet", dashed=True),
+        Query(ask=Gauge(of="host.memory_available_bytes"), legend="{{instance}} available",
               meaning="good"),
-        Query(ask=Gauge(name="migrascope_host_swap_used_bytes"), legend="{{instance}} swapped", meaning="bad"),
-        Query(ask=Gauge(name="migrascope_exporter_resident_memory_bytes"), legend="{{instance}} exporter",
+        Query(ask=Gauge(of="host.swap_used_bytes"), legend="{{instance}} swapped", meaning="bad"),
+        Query(ask=Gauge(of="process.resident_bytes"), legend="{{instance}} exporter",
               meaning="guest"),
     )  # fmt: skip
 
@@ -173,5 +173,5 @@ def _memory() -> Shape:
 def _disk() -> Shape:
     return lines(
         18, "Room for data", "Free space of the data directory's file system.", "bytes",
-        Query(ask=Gauge(name="migrascope_data_directory_free_bytes"), legend="{{instance}} free", meaning="good"),
+        Query(ask=Gauge(of="host.data_free_bytes"), legend="{{instance}} free", meaning="good"),
     )  # fmt: skip

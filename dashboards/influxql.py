@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dashboards.promql import STATE
 from exporter.measurements import MEASUREMENTS
 from exporter.metric import Metric
 
@@ -88,7 +89,7 @@ def _grouped(metric: Metric, where: Mapping[str, str]) -> list[str]:
 
 def _query(value: str, metric: Metric, where: Mapping[str, str], tags: Sequence[str]) -> str:
     conditions = ["$timeFilter", CAMPAIGN if "scenario" in where else CHOSEN]
-    conditions += [f"\"{label}\" = '{word}'" for label, word in where.items() if label != metric.name]
+    conditions += [f"\"{label}\" = '{word}'" for label, word in where.items() if label != STATE]
     if metric.only:
         conditions.append(f"\"{metric.only[0]}\" = '{metric.only[1]}'")
     if metric.omit:

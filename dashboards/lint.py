@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dashboards.promql import JOB
-from exporter.catalogue import CATALOGUE
+from exporter.catalogue import BY_KEY, CATALOGUE
 
 SCHEMA_VERSION = 41
 GRID = 24
@@ -17,7 +17,7 @@ NAMES = frozenset(metric.name for metric in CATALOGUE) | {
 RATED = frozenset(metric.name for metric in CATALOGUE if metric.kind == "counter" and metric.measurement != "campaign")
 """Counters that may start again, and so say nothing without a rate; a campaign's stand in its own file and do not."""
 
-EVER = frozenset({"migrascope_journal_lost_samples_total"})
+EVER = frozenset({BY_KEY["exporter.journal_lost_samples"].name})
 """A counter whose value is the question: whether anything was ever lost."""
 
 MACROS = frozenset({"__rate_interval", "__interval", "__range", "timeFilter", "tag", "col", "__data"})

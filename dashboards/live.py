@@ -8,7 +8,7 @@ from dashboards.board import board
 from dashboards.dialect import Dialect, Query
 from dashboards.expression import Gauge, Holds, Plain, Product, Rate, Ratio
 from dashboards.panels import Heading, Shape, figure, lines, states
-from dashboards.promql import EXPORTER, RUN, RUN_INFO
+from dashboards.promql import chosen_info, series, state_label
 
 UID = "migrascope-live-run"
 GIB = float(1 << 30)
@@ -39,32 +39,28 @@ def live_run(dialect: Dialect) -> Dashboard:
 def pace(*by: str) -> Ratio:
     """Seconds that the guest's workers take for a GiB, by labels."""
     return Ratio(
-        top=Rate(name="migrascope_guest_xor_seconds_total", by=by),
-        bottom=Rate(name="migrascope_guest_xor_bytes_total", by=by),
+        top=Rate(of="guest_xor.seconds", by=by),
+        bottom=Rate(of="guest_xor.bytes", by=by),
         factor=GIB,
     )
 
 
 def _answers() -> list[Shape]:
-    selected = ",".join(RUN)
-    info = f'and on (job, instance, vm) {RUN_INFO}{{{",".join(EXPORTER)},run=~"$run"}}'
-    stalled, never = (f"migrascope_verdict_{name}{{{selected}}}" for name in ("stalled", "not_converging"))
+    info = f"and on (job, instance, vm) {chosen_info()}"
     going = Plain(
-        prometheus=f"(({stalled} == 0) unless ({never} == 1)) {info}",
+        prometheus=f"(({series('verdict.stalled')} == 0) unless ({series('verdict.not_converging')} == 1)) {info}"
     )
-    left = Plain(
-        prometheus=f"clamp_min(migrascope_verdict_completion_timestamp_seconds{{{selected}}} - time(), 0) {info}"
-    )
-    baseline = f"avg by (vm) (migrascope_run_baseline_seconds_per_gib{{{selected}}})"
+    left = Plain(prometheus=f"clamp_min({series('verdict.completion_timestamp_seconds')} - time(), 0) {info}")
+    baseline = f"avg by (vm) ({series('run.baseline')})"
     return [
         figure(
             1, "Verdict",
             "What the last iteration boundary says: converging, stalled (nothing gained lately), or not converging "
             "(and no step of the strategy is left). Nothing is shown while no migration is under way.",
             "none",
-            Query(ask=Holds(name="migrascope_verdict_limit_reached"), legend="limit reached", meaning="bad"),
-            Query(ask=Holds(name="migrascope_verdict_not_converging"), legend="not converging", meaning="bad"),
-            Query(ask=Holds(name="migrascope_verdict_stalled"), legend="stalled", meaning="undecided"),
+            Query(ask=Holds(of="verdict.limit_reached"), legend="limit reached", meaning="bad"),
+            Query(ask=Holds(of="verdict.not_converging"), legend="not converging", meaning="bad"),
+            Query(ask=Holds(of="verdict.stalled"), legend="stalled", meaning="undecided"),
             Query(ask=going, legend="converging", meaning="good"),
             words=True,
         ),
@@ -78,7 +74,7 @@ def _answers() -> list[Shape]:
             3, "Bottleneck",
             "What holds the migration back over the last three boundaries; several may be on.",
             "none",
-            Query(ask=Holds(name="migrascope_verdict_bottleneck"), legend="{{migrascope_verdict_bottleneck}}",
+            Query(ask=Holds(of="verdict.bottleneck"), legend=_word("verdict.bottleneck"),
                   meaning="undecided"),
             words=True,
         ),
@@ -93,15 +89,15 @@ def _answers() -> list[Shape]:
             5, "Blackout",
             "How long the guest was dark at the switchover, by its own ticks as the host received them.",
             "s",
-            Query(ask=Gauge(name="migrascope_run_blackout_seconds"), legend="{{vm}}"),
+            Query(ask=Gauge(of="summary.blackout_seconds"), legend="{{vm}}"),
             steps=((0.3, "undecided"), (1.0, "bad")),
         ),
         figure(
             6, "Phase or outcome",
             "What the driver is doing, and how the run ended.",
             "none",
-            Query(ask=Holds(name="migrascope_run_outcome"), legend="{{migrascope_run_outcome}}", meaning="quiet"),
-            Query(ask=Holds(name="migrascope_run_phase"), legend="{{migrascope_run_phase}}", meaning="phase-migrate"),
+            Query(ask=Holds(of="run.outcome"), legend=_word("run.outcome"), meaning="quiet"),
+            Query(ask=Holds(of="run.phase"), legend=_word("run.phase"), meaning="phase-migrate"),
             words=True,
         ),
     ]  # fmt: skip
@@ -116,23 +112,23 @@ def _guest() -> Shape:
         "s",
         Query(ask=pace("vm"), legend="{{vm}} total", meaning="guest"),
         Query(ask=pace("vm", "vcpu"), legend="{{vm}} vCPU {{vcpu}}", meaning="guest-vcpu"),
-        Query(ask=Gauge(name="migrascope_run_baseline_seconds_per_gib"), legend="{{vm}} settled, vCPU {{vcpu}}",
+        Query(ask=Gauge(of="run.baseline"), legend="{{vm}} settled, vCPU {{vcpu}}",
               meaning="quiet", dashed=True),
     )  # fmt: skip
 
 
 def _cpu() -> Shape:
-    cpu, threads = "migrascope_qemu_cpu_seconds_total", "migrascope_qemu_thread_cpu_seconds_total"
+    whole, threads = "qemu_cpu[process].cpu_seconds", "qemu_cpu.cpu_seconds"
     return lines(
         8, "QEMU: CPU",
         "CPU time of both QEMUs, and of the source's vCPUs and migration thread (100 % is one core), from schedstat.",
         "percentunit",
-        Query(ask=Rate(name=cpu, by=("vm", "role"), where=SOURCE), legend="{{vm}} source", meaning="source"),
-        Query(ask=Rate(name=cpu, by=("vm", "role"), where=DESTINATION), legend="{{vm}} destination",
+        Query(ask=Rate(of=whole, by=("vm", "role"), where=SOURCE), legend="{{vm}} source", meaning="source"),
+        Query(ask=Rate(of=whole, by=("vm", "role"), where=DESTINATION), legend="{{vm}} destination",
               meaning="destination"),
-        Query(ask=Rate(name=threads, by=("vm",), where=SOURCE | {"kind": "vcpu"}), legend="{{vm}} vCPUs",
+        Query(ask=Rate(of=threads, by=("vm",), where=SOURCE | {"kind": "vcpu"}), legend="{{vm}} vCPUs",
               meaning="guest-vcpu"),
-        Query(ask=Rate(name=threads, by=("vm",), where=SOURCE | {"kind": "migration"}), meaning="source",
+        Query(ask=Rate(of=threads, by=("vm",), where=SOURCE | {"kind": "migration"}), meaning="source",
               legend="{{vm}} migration thread", dashed=True),
     )  # fmt: skip
 
@@ -143,7 +139,7 @@ def _latency() -> Shape:
         "Time since the last tick of the guest arrived. It is as high as the guest was dark, and a little more.",
         "s",
         Query(
-            ask=Plain(prometheus=f"time() - migrascope_guest_last_tick_timestamp_seconds{{{','.join(RUN)}}}"),
+            ask=Plain(prometheus=f"time() - {series('guest_tick.time_ns')}"),
             legend="{{vm}}", meaning="blackout",
         ),
     )  # fmt: skip
@@ -154,9 +150,9 @@ def _memory() -> Shape:
         10, "QEMU: resident memory",
         "What both processes keep in memory: the destination's grows as pages arrive.",
         "bytes",
-        Query(ask=Gauge(name="migrascope_qemu_resident_memory_bytes", where=SOURCE), legend="{{vm}} source",
+        Query(ask=Gauge(of="qemu_memory.resident_bytes", where=SOURCE), legend="{{vm}} source",
               meaning="source"),
-        Query(ask=Gauge(name="migrascope_qemu_resident_memory_bytes", where=DESTINATION), legend="{{vm}} destination",
+        Query(ask=Gauge(of="qemu_memory.resident_bytes", where=DESTINATION), legend="{{vm}} destination",
               meaning="destination"),
     )  # fmt: skip
 
@@ -167,16 +163,16 @@ def _remaining() -> Shape:
         "Left: RAM still to be sent. Right: how fast the guest dirties it (QEMU's estimate of the last iteration) and "
         "how fast it is sent, and dashed the cap. Where both rates are the same, the migration has stalled.",
         "bytes",
-        Query(ask=Gauge(name="migrascope_migration_remaining_bytes", where=SOURCE), legend="{{vm}} remaining",
+        Query(ask=Gauge(of="migration.remaining_bytes", where=SOURCE), legend="{{vm}} remaining",
               meaning="remaining"),
         Query(
-            ask=Product(one=Gauge(name="migrascope_migration_dirty_pages_per_second", where=SOURCE),
-                        other=Gauge(name="migrascope_migration_page_bytes", where=SOURCE)),
+            ask=Product(one=Gauge(of="migration.dirty_pages_per_second", where=SOURCE),
+                        other=Gauge(of="migration.page_bytes", where=SOURCE)),
             legend="{{vm}} dirty rate", right_unit="binBps", meaning="dirty",
         ),
-        Query(ask=Gauge(name="migrascope_migration_bandwidth_bytes_per_second", where=SOURCE),
+        Query(ask=Gauge(of="migration.bandwidth_bytes_per_second", where=SOURCE),
               legend="{{vm}} bandwidth", right_unit="binBps", meaning="bandwidth"),
-        Query(ask=Gauge(name="migrascope_run_bandwidth_limit_bytes_per_second"), legend="{{vm}} cap",
+        Query(ask=Gauge(of="run.bandwidth_bytes_per_second"), legend="{{vm}} cap",
               right_unit="binBps", meaning="bandwidth", dashed=True),
     )  # fmt: skip
 
@@ -187,9 +183,9 @@ def _iterations() -> Shape:
         "Left: dirty-bitmap syncs so far. Right: the share of the guest's vCPU time that auto-converge takes away; no "
         "line where it is off.",
         "short",
-        Query(ask=Gauge(name="migrascope_migration_iteration", where=SOURCE), legend="{{vm}} iteration",
+        Query(ask=Gauge(of="migration.iteration", where=SOURCE), legend="{{vm}} iteration",
               meaning="remaining"),
-        Query(ask=Gauge(name="migrascope_migration_throttle_ratio", where=SOURCE), legend="{{vm}} throttle",
+        Query(ask=Gauge(of="migration.throttle_percent", where=SOURCE), legend="{{vm}} throttle",
               right_unit="percentunit", meaning="throttle"),
     )  # fmt: skip
 
@@ -200,9 +196,9 @@ def _downtime() -> Shape:
         "Bytes remaining at the last iteration boundary over the measured bandwidth: QEMU switches over once this is "
         "below the limit. It is that test, not a forecast of the downtime.",
         "s",
-        Query(ask=Gauge(name="migrascope_verdict_implied_downtime_seconds"), legend="{{vm}} implied downtime",
+        Query(ask=Gauge(of="verdict.implied_downtime_seconds"), legend="{{vm}} implied downtime",
               meaning="remaining"),
-        Query(ask=Gauge(name="migrascope_run_downtime_limit_seconds"), legend="{{vm}} limit", dashed=True,
+        Query(ask=Gauge(of="run.downtime_limit_seconds"), legend="{{vm}} limit", dashed=True,
               meaning="quiet"),
     )  # fmt: skip
 
@@ -213,24 +209,24 @@ def _eta() -> Shape:
         "From the last boundary to the switchover: the estimate, and dashed the least and the most that it may take. "
         "In the first iteration no estimate is worth much.",
         "s",
-        Query(ask=Gauge(name="migrascope_verdict_eta_seconds"), legend="{{vm}} estimate", meaning="remaining"),
-        Query(ask=Gauge(name="migrascope_verdict_eta_low_seconds"), legend="{{vm}} at least", meaning="quiet",
+        Query(ask=Gauge(of="verdict.eta_seconds"), legend="{{vm}} estimate", meaning="remaining"),
+        Query(ask=Gauge(of="verdict.eta_low_seconds"), legend="{{vm}} at least", meaning="quiet",
               dashed=True),
-        Query(ask=Gauge(name="migrascope_verdict_eta_high_seconds"), legend="{{vm}} at most", meaning="quiet",
+        Query(ask=Gauge(of="verdict.eta_high_seconds"), legend="{{vm}} at most", meaning="quiet",
               dashed=True),
     )  # fmt: skip
 
 
 def _states() -> Shape:
-    phase, status = "migrascope_run_phase", "migrascope_migration_status"
+    phase, status = "run.phase", "migration.status"
     return states(
         15, "Phase, status and verdict",
         "The driver's phase, QEMU's status on the source, and what the exporter makes of it: a bar while it holds.",
-        Query(ask=Holds(name=phase), legend=f"{{{{vm}}}} phase {{{{{phase}}}}}", meaning="phase-migrate"),
-        Query(ask=Holds(name=status, where=SOURCE), legend=f"{{{{vm}}}} status {{{{{status}}}}}", meaning="source"),
-        Query(ask=Holds(name="migrascope_verdict_stalled"), legend="{{vm}} stalled", meaning="undecided"),
-        Query(ask=Holds(name="migrascope_verdict_not_converging"), legend="{{vm}} not converging", meaning="bad"),
-        Query(ask=Holds(name="migrascope_verdict_bottleneck"), legend="{{vm}} {{migrascope_verdict_bottleneck}}",
+        Query(ask=Holds(of=phase), legend=f"{{{{vm}}}} phase {_word(phase)}", meaning="phase-migrate"),
+        Query(ask=Holds(of=status, where=SOURCE), legend=f"{{{{vm}}}} status {_word(status)}", meaning="source"),
+        Query(ask=Holds(of="verdict.stalled"), legend="{{vm}} stalled", meaning="undecided"),
+        Query(ask=Holds(of="verdict.not_converging"), legend="{{vm}} not converging", meaning="bad"),
+        Query(ask=Holds(of="verdict.bottleneck"), legend=f"{{{{vm}}}} {_word('verdict.bottleneck')}",
               meaning="quiet"),
     )  # fmt: skip
 
@@ -241,11 +237,11 @@ def _post_copy() -> Shape:
         "Left: pages that the guest waited for, a second. Right: the mean time from fault to page (QEMU 10.1 or newer "
         "tells it) and how long the guest has been at the mercy of both hosts and the link.",
         "reqps",
-        Query(ask=Rate(name="migrascope_migration_postcopy_requests_total", by=("vm",), where=SOURCE),
+        Query(ask=Rate(of="migration.postcopy_requests", by=("vm",), where=SOURCE),
               legend="{{vm}} requests", meaning="destination"),
-        Query(ask=Gauge(name="migrascope_migration_postcopy_latency_seconds", where=DESTINATION),
+        Query(ask=Gauge(of="migration.postcopy_latency_seconds", where=DESTINATION),
               legend="{{vm}} latency", right_unit="s", meaning="blackout"),
-        Query(ask=Gauge(name="migrascope_verdict_post_copy_risk_seconds"), legend="{{vm}} at risk for",
+        Query(ask=Gauge(of="verdict.post_copy_risk_seconds"), legend="{{vm}} at risk for",
               right_unit="s", meaning="undecided"),
     )  # fmt: skip
 
@@ -255,9 +251,14 @@ def _dark() -> Shape:
         17, "Blackout, downtime and its parts",
         "The guest's blackout, STOP to RESUME, QEMU's own figure and the parts of the pause, once they are known.",
         "s",
-        Query(ask=Gauge(name="migrascope_run_blackout_seconds"), legend="{{vm}} blackout", meaning="blackout"),
-        Query(ask=Gauge(name="migrascope_run_stop_resume_seconds"), legend="{{vm}} STOP to RESUME", meaning="source"),
-        Query(ask=Gauge(name="migrascope_migration_downtime_seconds", where=SOURCE), legend="{{vm}} QEMU's downtime",
+        Query(ask=Gauge(of="summary.blackout_seconds"), legend="{{vm}} blackout", meaning="blackout"),
+        Query(ask=Gauge(of="summary.stop_resume_seconds"), legend="{{vm}} STOP to RESUME", meaning="source"),
+        Query(ask=Gauge(of="migration.downtime_seconds", where=SOURCE), legend="{{vm}} QEMU's downtime",
               meaning="quiet"),
-        Query(ask=Gauge(name="migrascope_verdict_downtime_part_seconds"), legend="{{vm}} {{part}}"),
+        Query(ask=Gauge(of="verdict.downtime_{part}_seconds"), legend="{{vm}} {{part}}"),
     )  # fmt: skip
+
+
+def _word(key: str) -> str:
+    """The state that holds, in a legend."""
+    return f"{{{{{state_label(key)}}}}}"

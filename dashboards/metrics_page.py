@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from exporter.catalogue import CATALOGUE
+from exporter.catalogue import BY_KEY, CATALOGUE
 from exporter.measurements import MEASUREMENTS, RUN_TAGS
 from exporter.metric import RUN_LABELS, Metric
 
@@ -27,17 +27,17 @@ Generated from `exporter/catalogue.py` by `python -m dashboards.build`: change i
 `migrascope exporter` serves these at `/metrics` on 127.0.0.1, and so does the exporter that a run starts. What QEMU
 does not say is absent, never 0. Units are base units.
 
-Every series of a run carries {labels}. `run` itself stands only in `migrascope_run_info`,
+Every series of a run carries {labels}. `run` itself stands only in `{info}`,
 whose `vm` is a slot (`vm0`, `vm1`, ...), so that the number of series stays bounded; join on it:
 
-    migrascope_migration_remaining_bytes * on (instance, vm) group_left (run) migrascope_run_info
+    {remaining} * on (instance, vm) group_left (run) {info}
 
 A state set has one series a state, in a label of its own name; the one that holds is 1. When a run ends, its states and
 verdicts (marked with *) go at once; its counters and last figures stay for twice the longest gap between the last
 scrapes of any one scraper (10 to 120 s, 30 while nobody has come twice), and then go too. Counters of a run begin at 0
 before it does, or increase() would miss what comes first.
 
-A number of query-migrate that this page does not know shows in `migrascope_migration_unmapped` by its place, is
+A number of query-migrate that this page does not know shows in `{unmapped}` by its place, is
 recorded and mirrored like any other, and counted; one that cannot be (wrong type, negative, not finite, 2^63 or more)
 is dropped and counted.
 
@@ -65,7 +65,9 @@ OPEN = "every number of query-migrate in base units, `sequence`"
 def metrics_page() -> str:
     """Write the page."""
     labels = ", ".join(f"`{label}`" for label in RUN_LABELS)
-    return "\n".join([HEAD.format(labels=labels), *_chapters(), _mirror()])
+    named = {"info": "run.info", "remaining": "migration.remaining_bytes", "unmapped": "migration.*"}
+    head = HEAD.format(labels=labels, **{word: BY_KEY[key].name for word, key in named.items()})
+    return "\n".join([head, *_chapters(), _mirror()])
 
 
 def _chapters() -> Iterable[str]:

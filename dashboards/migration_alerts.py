@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.alert import OF_RUN, Alert, Recorded, of_run, run_in_words, strategy_is
-from dashboards.promql import rule
+from dashboards.promql import Like, rule, state_label
 
 PACE = "migrascope:guest_seconds_per_gib:rate10s"
 SLOWDOWN = "migrascope:guest_slowdown:ratio"
@@ -24,10 +24,10 @@ OVER_LIMIT, OVER_LIMIT_SECONDS = 1.25, 0.05
 
 def migration_recordings() -> list[Recorded]:
     """List what alerts ask again and again, recorded once."""
-    seconds, amount = (rule(f"migrascope_guest_xor_{name}_total") for name in ("seconds", "bytes"))
+    seconds, amount = (rule(f"guest_xor.{field}") for field in ("seconds", "bytes"))
     labels = "job, instance, vm, scenario, campaign"
     pace = f"sum by ({labels}) (rate({seconds}[10s])) / sum by ({labels}) (rate({amount}[10s])) * {GIB}"
-    settled = f"avg by (job, instance, vm) ({rule('migrascope_run_baseline_seconds_per_gib')})"
+    settled = f"avg by (job, instance, vm) ({rule('run.baseline')})"
     return [
         Recorded(name=PACE, expr=pace),
         Recorded(name=SLOWDOWN, expr=f"{PACE} / on {OF_RUN} group_left () {settled}"),
@@ -48,10 +48,10 @@ def migration_alerts() -> list[Alert]:
 
 
 def _not_converging() -> Alert:
-    ended = rule("migrascope_event_timestamp_seconds", role="driver", name="outcome.not_converged")
+    ended = rule("event.time_ns", role="driver", name="outcome.not_converged")
     # both ways to the same labels, whatever the scrape adds: a run that is judged and then ends is one alert
     labels = "max by (job, instance, vm, scenario, campaign)"
-    judged = f"{labels} ({rule('migrascope_verdict_not_converging')}) == 1"
+    judged = f"{labels} ({rule('verdict.not_converging')}) == 1"
     over = f"{labels} (time() - {ended}) < {ENDED_SECONDS}"
     return Alert(
         name="MigrationNotConverging",
@@ -62,13 +62,13 @@ def _not_converging() -> Alert:
         summary="A live migration does not converge under present conditions, and no step of its strategy is left.",
         description=(
             run_in_words()
-            + of_run("migrascope_verdict_iteration_remaining_bytes", "humanize1024", "B")
+            + of_run("verdict.iteration_remaining_bytes", "humanize1024", "B")
             + " remained at the boundary of iteration "
-            + of_run("migrascope_verdict_iteration", 'printf "%.0f"')
+            + of_run("verdict.iteration", 'printf "%.0f"')
             + ". To send that at the measured bandwidth takes "
-            + of_run("migrascope_verdict_implied_downtime_seconds", "humanizeDuration")
+            + of_run("verdict.implied_downtime_seconds", "humanizeDuration")
             + "; the downtime limit is "
-            + of_run("migrascope_run_downtime_limit_seconds", "humanizeDuration")
+            + of_run("run.downtime_limit_seconds", "humanizeDuration")
             + "."
         ),
     )
@@ -85,34 +85,33 @@ def _post_copy_paused() -> Alert:
         description=(
             run_in_words()
             + "QEMU says postcopy-paused. The guest waits for pages that are still on the source ("
-            + of_run("migrascope_migration_remaining_bytes", "humanize1024", "B")
+            + of_run("migration.remaining_bytes", "humanize1024", "B")
             + " remain there); it goes on only once the migration is recovered over a new connection."
         ),
     )
 
 
 def _failed() -> Alert:
-    outcome = rule("migrascope_run_outcome")
+    outcome = rule("run.outcome", state=Like("failed|guest_lost|broken"))
     return Alert(
         name="MigrationFailed",
-        expr=f'{outcome[:-1]},migrascope_run_outcome=~"failed|guest_lost|broken"}} == 1',
+        expr=f"{outcome} == 1",
         hold_seconds=0,
         keep_seconds=10,
         severity="critical",
         summary="A live migration has failed, or the guest was lost.",
         description=(
             run_in_words()
-            + "it ended as {{ $labels.migrascope_run_outcome }} after "
-            + of_run("migrascope_migration_duration_seconds", "humanizeDuration")
+            + f"it ended as {{{{ $labels.{state_label('run.outcome')} }}}} after "
+            + of_run("migration.total_seconds", "humanizeDuration")
             + " of migration. `migrascope show latest` tells QEMU's reason."
         ),
     )
 
 
 def _downtime_over_limit() -> Alert:
-    blackout, stopped, limit = (
-        rule(f"migrascope_run_{name}_seconds") for name in ("blackout", "stop_resume", "downtime_limit")
-    )
+    blackout, stopped = (rule(f"summary.{field}_seconds") for field in ("blackout", "stop_resume"))
+    limit = rule("run.downtime_limit_seconds")
     dark = f"({blackout} or {stopped})"  # where a tick is lost the blackout is not known
     over = f"{dark} > {OVER_LIMIT} * {limit} and {dark} > {limit} + {OVER_LIMIT_SECONDS}"
     return Alert(
@@ -125,17 +124,17 @@ def _downtime_over_limit() -> Alert:
         description=(
             run_in_words()
             + "the guest was dark for {{ $value | humanizeDuration }}; the limit is "
-            + of_run("migrascope_run_downtime_limit_seconds", "humanizeDuration")
+            + of_run("run.downtime_limit_seconds", "humanizeDuration")
             + ". QEMU itself says "
-            + of_run("migrascope_run_qemu_downtime_seconds", "humanizeDuration")
+            + of_run("summary.qemu_downtime_seconds", "humanizeDuration")
             + "."
         ),
     )
 
 
 def _throttle_saturated() -> Alert:
-    throttle = rule("migrascope_migration_throttle_ratio", role="source")
-    highest = rule("migrascope_run_throttle_limit_ratio")
+    throttle = rule("migration.throttle_percent", role="source")
+    highest = rule("run.throttle_limit_ratio")
     active = f"{_status('active', role='source')} == 1"
     return Alert(
         name="MigrationThrottleSaturated",
@@ -147,18 +146,17 @@ def _throttle_saturated() -> Alert:
         description=(
             run_in_words()
             + "{{ $value | humanizePercentage }} of the guest's CPU time is taken away, the most that is allowed, and "
-            + of_run("migrascope_verdict_iteration_remaining_bytes", "humanize1024", "B")
+            + of_run("verdict.iteration_remaining_bytes", "humanize1024", "B")
             + " remained at the last boundary."
         ),
     )
 
 
 def _guest_silent() -> Alert:
-    silence = f"time() - {rule('migrascope_guest_last_tick_timestamp_seconds')}"
-    throttle = rule("migrascope_migration_throttle_ratio", role="source")
+    silence = f"time() - {rule('guest_tick.time_ns')}"
+    throttle = rule("migration.throttle_percent", role="source")
     allowed = f"{SILENT_SECONDS:.0f} / (1 - clamp_max({throttle}, 0.9))"
-    phases = rule("migrascope_run_phase")
-    running = f'{phases[:-1]},migrascope_run_phase=~"settle|migrate|recover"}} == 1'
+    running = f"{rule('run.phase', state=Like('settle|migrate|recover'))} == 1"
     bound = f"{SILENT_SECONDS:.0f}"
     return Alert(
         name="GuestSilent",
@@ -176,7 +174,7 @@ def _guest_silent() -> Alert:
 
 
 def _guest_slowed() -> Alert:
-    phases = rule("migrascope_run_phase", migrascope_run_phase="migrate")
+    phases = rule("run.phase", state="migrate")
     return Alert(
         name="GuestSlowedTooLong",
         expr=f"{SLOWDOWN} > {SLOWED:.0f} and on {OF_RUN} {phases} == 1",
@@ -187,11 +185,11 @@ def _guest_slowed() -> Alert:
         description=(
             run_in_words()
             + 'the guest takes {{ $value | printf "%.1f" }} times as long for its memory as before. Throttle: '
-            + of_run("migrascope_migration_throttle_ratio", "humanizePercentage")
+            + of_run("migration.throttle_percent", "humanizePercentage")
             + "."
         ),
     )
 
 
 def _status(state: str, **matchers: str) -> str:
-    return rule("migrascope_migration_status", migrascope_migration_status=state, **matchers)
+    return rule("migration.status", state=state, **matchers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dashboards.alert import Alert, of_campaign, of_mirror
-from dashboards.promql import JOB, rule
+from dashboards.promql import JOB, buckets, rule
 
 LATE_SECONDS = 0.1
 LAG_SECONDS = 60
@@ -25,7 +25,7 @@ def telemetry_alerts() -> list[Alert]:
 
 def _failure_ratio() -> Alert:
     by = "by (job, instance, campaign)"
-    failed, ended = (f"sum {by} ({rule(f'migrascope_campaign_{name}_total')})" for name in ("runs_failed", "runs"))
+    failed, ended = (f"sum {by} ({rule(f'campaign.{field}')})" for field in ("failed", "finished"))
     return Alert(
         name="CampaignFailureRatioHigh",
         expr=f"{failed} / ({ended} >= {FEWEST_RUNS}) > {FAILED_SHARE}",
@@ -35,16 +35,16 @@ def _failure_ratio() -> Alert:
         summary="Many runs of a campaign end neither completed nor as not converged.",
         description=(
             "Campaign {{ $labels.campaign }} of {{ $labels.instance }}: {{ $value | humanizePercentage }} of its "
-            + of_campaign("migrascope_campaign_runs_total", 'printf "%.0f"')
+            + of_campaign("campaign.finished", 'printf "%.0f"')
             + " runs failed, lost their guest or broke. A run that does not converge is an answer and does not count."
         ),
     )
 
 
 def _stuck() -> Alert:
-    active = rule("migrascope_campaign_active")
-    changed = f"time() - {rule('migrascope_campaign_last_change_timestamp_seconds')}"
-    left = f"{rule('migrascope_campaign_left_runs')} > 0"
+    active = rule("campaign.active")
+    changed = f"time() - {rule('campaign.last_change')}"
+    left = f"{rule('campaign.left')} > 0"
     at_work = f"({changed}) > {STUCK_SECONDS} and {active} == 1"
     given_up = f"({changed}) > {ABANDONED_SECONDS} < {DAY} and {active} == 0"
     return Alert(
@@ -57,19 +57,19 @@ def _stuck() -> Alert:
         description=(
             "Campaign {{ $labels.campaign }} of {{ $labels.instance }}: no run began or ended for "
             "{{ $value | humanizeDuration }}, and "
-            + of_campaign("migrascope_campaign_left_runs", 'printf "%.0f"')
+            + of_campaign("campaign.left", 'printf "%.0f"')
             + " are left. Its driver is at work: "
-            + of_campaign("migrascope_campaign_active", 'printf "%.0f"')
+            + of_campaign("campaign.active", 'printf "%.0f"')
             + " (1 yes, 0 no)."
         ),
     )
 
 
 def _parked() -> Alert:
-    recent = f"time() - {rule('migrascope_campaign_last_change_timestamp_seconds')} < 3600"
+    recent = f"time() - {rule('campaign.last_change')} < 3600"
     return Alert(
         name="CellParked",
-        expr=f"{rule('migrascope_campaign_parked_cells')} > 0 and ({recent})",
+        expr=f"{rule('campaign.parked')} > 0 and ({recent})",
         hold_seconds=0,
         keep_seconds=60,
         severity="warning",
@@ -97,8 +97,8 @@ def _down() -> Alert:
 
 
 def _late() -> Alert:
-    buckets = rule("migrascope_sampling_lateness_seconds").replace("_seconds{", "_seconds_bucket{")
-    late = f"histogram_quantile(0.99, sum by (job, instance, le) (rate({buckets}[30s])))"
+    ticks = buckets(rule("exporter.lateness"))
+    late = f"histogram_quantile(0.99, sum by (job, instance, le) (rate({ticks}[30s])))"
     return Alert(
         name="TelemetryLate",
         expr=f"{late} > {LATE_SECONDS}",
@@ -116,21 +116,21 @@ def _late() -> Alert:
 def _behind() -> Alert:
     return Alert(
         name="MirrorFallingBehind",
-        expr=f"{rule('migrascope_mirror_lag_seconds')} > {LAG_SECONDS}",
+        expr=f"{rule('exporter.mirror_lag')} > {LAG_SECONDS}",
         hold_seconds=10,
         keep_seconds=30,
         severity="warning",
         summary="A mirror does not keep up with what is recorded.",
         description=(
             "Mirror {{ $labels.mirror }} of {{ $labels.instance }} is {{ $value | humanizeDuration }} behind; "
-            + of_mirror("migrascope_mirror_waiting_bytes", "humanize1024", "B")
+            + of_mirror("exporter.mirror_waiting_bytes", "humanize1024", "B")
             + " wait. Nothing is lost yet."
         ),
     )
 
 
 def _dropping() -> Alert:
-    dropped, refused = (rule(f"migrascope_mirror_{name}_total") for name in ("dropped_samples", "dead_letters"))
+    dropped, refused = (rule(f"exporter.mirror_{field}") for field in ("dropped", "dead_letters"))
     return Alert(
         name="MirrorDroppingData",
         expr=f"increase({dropped}[5m]) > 0 or increase({refused}[5m]) > 0",
@@ -147,7 +147,7 @@ def _dropping() -> Alert:
 
 
 def _disk() -> Alert:
-    free, size = (rule(f"migrascope_data_directory_{name}_bytes") for name in ("free", "size"))
+    free, size = (rule(f"host.data_{field}_bytes") for field in ("free", "size"))
     return Alert(
         name="DiskNearlyFull",
         expr=f"{free} < {FREE_SHARE} * {size} or {free} < {FREE_BYTES}",

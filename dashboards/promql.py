@@ -1,10 +1,13 @@
-"""PromQL built from the catalogue: a name, label or rate that it does not allow cannot be written."""
+"""PromQL built from the catalogue: a metric, label or rate that it does not allow cannot be written.
+
+A metric is asked for by its key (`migration.remaining_bytes`), never by its name, which may change in the catalogue.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from exporter.catalogue import BY_NAME
+from exporter.catalogue import BY_KEY
 from exporter.metric import Metric
 
 JOB = "migrascope"
@@ -18,81 +21,138 @@ CAMPAIGN = (*EXPORTER, 'campaign=~"$campaign"')
 RUN = (*CAMPAIGN, 'scenario=~"$scenario"')
 """What a dashboard's series are chosen by: its variables, as far as the series carry their labels."""
 
-RUN_INFO = "migrascope_run_info"
+INFO = "run.info"
+
+STATE = "state"
+"""How callers name the label of a state set's states, which is the metric's own name."""
 
 
-def rule(name: str, /, **matchers: str) -> str:
-    """Select a metric's series in a rule, by equal labels.
+class Like(str):
+    """A label's value that is a regular expression."""
+
+    __slots__ = ()
+
+
+def rule(key: str, /, **where: str) -> str:
+    """Select a metric's series in a rule, by labels.
 
     Raises:
         KeyError: the catalogue has no such metric, or the metric no such label.
     """
-    return _selector(BY_NAME[name], RULE, matchers)
+    return _selector(BY_KEY[key], RULE, where)
+
+
+def series(key: str, /, **where: str) -> str:
+    """The same on a dashboard, by its variables too."""
+    return select(BY_KEY[key], where)
 
 
 def select(metric: Metric, where: Mapping[str, str]) -> str:
-    """Select a metric's series on a dashboard.
+    """The same of a metric that is at hand; a fixed scenario takes the place of the variable."""
+    labels = metric.all_labels
+    base: tuple[str, ...] = EXPORTER
+    if "scenario" in labels and "scenario" not in where:
+        base = RUN
+    elif "campaign" in labels:
+        base = CAMPAIGN
+    return _selector(metric, base, where)
+
+
+def buckets(selector: str) -> str:
+    """Select a histogram's buckets instead of the histogram."""
+    return selector.replace("{", "_bucket{", 1)
+
+
+def state_label(key: str) -> str:
+    """The label that holds the states of a state set.
 
     Raises:
-        KeyError: the metric has no such label.
+        KeyError: the catalogue has no such metric.
+        ValueError: it is no state set.
     """
-    return _selector(metric, base_of(metric, where), where)
+    metric = BY_KEY[key]
+    if metric.kind != "stateset":
+        raise ValueError(f"{key} is a {metric.kind}: it has no states")
+    return metric.name
 
 
-def base_of(metric: Metric, where: Mapping[str, str]) -> tuple[str, ...]:
-    """The variables' matchers that a metric's labels allow; a fixed scenario takes the place of the variable."""
-    labels = metric.all_labels
-    if "scenario" in labels and "scenario" not in where:
-        return RUN
-    return CAMPAIGN if "campaign" in labels else EXPORTER
+def run_info(base: tuple[str, ...]) -> str:
+    """Select the info of runs by some variables."""
+    return _selector(BY_KEY[INFO], base, {})
 
 
-def chosen_run(name: str, where: Mapping[str, str], expr: str) -> str:
-    """Keep of an expression over runs' series those of the chosen runs: `run` stands only in the info.
+def chosen_info() -> str:
+    """Select the info of the chosen runs: `run` stands only there."""
+    return _selector(BY_KEY[INFO], EXPORTER, {"run": Like("$run")})
+
+
+def chosen_run(metric: Metric, where: Mapping[str, str], expr: str) -> str:
+    """Keep of an expression over runs' series those of the chosen runs.
 
     A comparison fixes the scenario instead, and takes all its runs.
     """
-    if "scenario" not in BY_NAME[name].all_labels or "scenario" in where or name == RUN_INFO:
+    if "scenario" not in metric.all_labels or "scenario" in where or metric.key == INFO:
         return expr
-    info = _selector(BY_NAME[RUN_INFO], EXPORTER, {})
-    return f'({expr}) and on (job, instance, vm) {info[:-1]},run=~"$run"}}'
+    return f"({expr}) and on (job, instance, vm) {chosen_info()}"
 
 
-def gauge_metric(name: str) -> Metric:
+def gauge_metric(key: str) -> Metric:
     """Find a metric whose value speaks for itself.
 
     Raises:
         KeyError: the catalogue has no such metric.
-        ValueError: it is a counter, whose value says nothing by itself.
+        ValueError: it is a counter or histogram, whose value says nothing by itself.
     """
-    metric = BY_NAME[name]
-    if metric.kind == "counter":
-        raise ValueError(f"{name} is a counter: want its rate")
+    metric = BY_KEY[key]
+    if metric.kind in ("counter", "histogram"):
+        raise ValueError(f"{key} is a {metric.kind}: want its rate")
     return metric
 
 
-def counter(name: str) -> Metric:
+def counter(key: str) -> Metric:
     """Find a counter.
 
     Raises:
         KeyError: the catalogue has no such metric.
         ValueError: it is no counter.
     """
-    metric = BY_NAME[name]
-    if metric.kind != "counter":
-        raise ValueError(f"{name} is a {metric.kind}: it has no rate")
+    return _of_kind(key, "counter", "it has no rate")
+
+
+def histogram(key: str) -> Metric:
+    """Find a histogram.
+
+    Raises:
+        KeyError: the catalogue has no such metric.
+        ValueError: it is no histogram.
+    """
+    return _of_kind(key, "histogram", "it has no quantiles")
+
+
+def summable(metric: Metric, by: tuple[str, ...]) -> str:
+    """Write the labels by which a metric's series are summed: its own, the run's, and those of the scrape.
+
+    Raises:
+        KeyError: it has no such label.
+    """
+    known = {"job", "instance", *metric.all_labels}
+    if missing := [label for label in by if label not in known]:
+        raise KeyError(f"{metric.key} has no label {missing[0]}")
+    return ", ".join(by)
+
+
+def _of_kind(key: str, kind: str, why: str) -> Metric:
+    metric = BY_KEY[key]
+    if metric.kind != kind:
+        raise ValueError(f"{key} is a {metric.kind}: {why}")
     return metric
 
 
-def all_labels_of(metric: Metric) -> tuple[str, ...]:
-    """The labels by which a metric's series can be summed: its own, the run's, and those of the scrape."""
-    return ("job", "instance", *metric.all_labels)
-
-
 def _selector(metric: Metric, base: tuple[str, ...], where: Mapping[str, str]) -> str:
-    states = (metric.name,) if metric.kind == "stateset" else ()
-    for label in where:
-        if label not in (*metric.all_labels, *states):
-            raise KeyError(f"{metric.name} has no label {label}")
-    chosen = ",".join([*base, *(f'{label}="{value}"' for label, value in where.items())])
-    return f"{metric.name}{{{chosen}}}"
+    chosen = list(base)
+    for label, value in where.items():
+        name = metric.name if label == STATE and metric.kind == "stateset" else label
+        if name == label and label not in metric.all_labels:
+            raise KeyError(f"{metric.key} has no label {label}")
+        chosen.append(f'{name}{"=~" if isinstance(value, Like) else "="}"{value}"')
+    return f"{metric.name}{{{','.join(chosen)}}}"

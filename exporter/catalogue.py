@@ -18,4 +18,5 @@ CATALOGUE: tuple[Metric, ...] = (
     *host_metrics(), *process_metrics(), *own_metrics(), *mirror_metrics(),
 )  # fmt: skip
 
-BY_NAME: dict[str, Metric] = {metric.name: metric for metric in CATALOGUE}
+BY_KEY: dict[str, Metric] = {metric.key: metric for metric in CATALOGUE}
+"""By what the value comes from: exporter, dashboards, rules and pages ask by that, so that a name stands here alone."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 PREFIX = "migrascope_"
 
@@ -49,6 +50,17 @@ class Metric:
     states: tuple[str, ...] = ()
     buckets: tuple[float, ...] = ()
     zero: tuple[tuple[str, ...], ...] = ()
+
+    @cached_property
+    def key(self) -> str:
+        """What its value comes from, such as `migration.remaining_bytes`: all that asks for it does so by this.
+
+        Its name stands in the catalogue alone, and may change there. A metric of one kind of samples has that in
+        brackets (`qemu_cpu[process].cpu_seconds`), a quotient both fields (`guest_xor.seconds/bytes`).
+        """
+        only = f"[{self.only[1]}]" if self.only else ""
+        over = f"/{self.over}" if self.over and self.kind != "histogram" else ""
+        return f"{self.measurement}{only}.{self.field}{over}"
 
     @property
     def family(self) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dashboards.build import check, regenerate
 from driver.progress import FIELDS, LISTS, UNFILLED, WORDS
-from exporter.catalogue import BY_NAME, CATALOGUE
+from exporter.catalogue import BY_KEY, CATALOGUE
 from exporter.measurements import MEASUREMENTS, RUN_TAGS
 from exporter.metric import OWN, RUN_LABELS, Metric
 from exporter.metrics.migration import MIGRATION_COUNTERS, MIGRATION_HELP, MIGRATION_NAMES
@@ -19,8 +19,9 @@ ROOT = Path(__file__).parent.parent
 SCHEMAS = Path(__file__).with_name("data") / "query-migrate-schemas.json"
 
 
-def test_no_two_metrics_share_a_name_nor_a_family() -> None:
-    assert len(BY_NAME) == len(CATALOGUE) == len({metric.family for metric in CATALOGUE})
+def test_no_two_metrics_share_a_name_a_family_or_a_key() -> None:
+    assert len(BY_KEY) == len({metric.name for metric in CATALOGUE}) == len(CATALOGUE)
+    assert len({metric.family for metric in CATALOGUE}) == len(CATALOGUE)
 
 
 def test_every_number_of_query_migrate_is_a_metric_whose_help_names_its_place() -> None:

@@ -170,30 +170,30 @@ def test_both_stores_are_asked_the_same_panels_as_far_as_influxdb_holds_them() -
 
 def test_a_query_that_the_catalogue_does_not_allow_cannot_be_written() -> None:
     with pytest.raises(ValueError, match="want its rate"):
-        Gauge(name="migrascope_guest_xor_bytes_total").promql()
+        Gauge(of="guest_xor.bytes").promql()
     with pytest.raises(ValueError, match="has no rate"):
-        Rate(name="migrascope_migration_iteration", by=("vm",)).promql()
+        Rate(of="migration.iteration", by=("vm",)).promql()
     with pytest.raises(KeyError, match="no label role"):
-        Gauge(name="migrascope_verdict_stalled", where={"role": "source"}).promql()
+        Gauge(of="verdict.stalled", where={"role": "source"}).promql()
     with pytest.raises(KeyError, match="no label colour"):
-        Rate(name="migrascope_guest_xor_bytes_total", by=("colour",)).promql()
+        Rate(of="guest_xor.bytes", by=("colour",)).promql()
     with pytest.raises(KeyError):
-        Gauge(name="migrascope_verdict_misspelt").promql()
+        Gauge(of="migrascope_verdict_misspelt").promql()
 
 
 def test_the_same_expression_is_written_for_each_store() -> None:
     pace = Ratio(
-        top=Rate(name="migrascope_guest_xor_seconds_total", by=("vm",)),
-        bottom=Rate(name="migrascope_guest_xor_bytes_total", by=("vm",)),
+        top=Rate(of="guest_xor.seconds", by=("vm",)),
+        bottom=Rate(of="guest_xor.bytes", by=("vm",)),
         factor=2.0,
     )
     assert re.fullmatch(r"sum by \(vm\) \(.*\) / sum by \(vm\) \(.*\) \* 2", pace.promql())
     assert (pace.influxql() or "").startswith('SELECT sum("seconds") / sum("bytes") * 2 FROM "guest_xor" WHERE')
     dirty = Product(
-        one=Gauge(name="migrascope_migration_dirty_pages_per_second"),
-        other=Gauge(name="migrascope_migration_page_bytes"),
+        one=Gauge(of="migration.dirty_pages_per_second"),
+        other=Gauge(of="migration.page_bytes"),
     )
     assert 'last("dirty_pages_per_second") * last("page_bytes")' in (dirty.influxql() or "")
-    own = Query(ask=Gauge(name="migrascope_exporter_attached_runs"), legend="runs")
+    own = Query(ask=Gauge(of="exporter.attached_runs"), legend="runs")
     assert PROMETHEUS.says(own)
     assert not INFLUXDB.says(own)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from exporter.catalogue import CATALOGUE
+from exporter.mirror.exact import JOB
 from migrascope.main import parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -95,3 +97,12 @@ def test_every_make_target_module_and_test_file_that_a_page_names_is_there(page:
         assert (ROOT / f"{module.replace('.', '/')}.py").exists(), module
     for path in re.findall(r"`((?:tests|bench|driver|exporter|dashboards|workload|deploy|docs)/[\w/-]+\.\w+)", text):
         assert (ROOT / path).exists(), path
+
+
+SERIES = {f"{metric.name}{suffix}" for metric in CATALOGUE for suffix in ("", "_bucket", "_sum", "_count")} | {JOB}
+"""What a page may name: series, and the job of what remote write sends."""
+
+
+@each_page
+def test_every_metric_that_a_page_names_is_in_the_catalogue(page: Path) -> None:
+    assert set(re.findall(r"\bmigrascope_\w+", page.read_text())) <= SERIES

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from driver.record import RunRecord
-from exporter.catalogue import BY_NAME, CATALOGUE
+from exporter.catalogue import BY_KEY, CATALOGUE
 from exporter.journal import Header
 from exporter.metric import Metric
 from exporter.sample import Sample
@@ -25,7 +25,7 @@ MOST_UNMAPPED = 32
 """So many numbers that nobody mapped are shown of one run; they are all counted and recorded."""
 
 _OPEN = {
-    name: frozenset(metric.name for metric in metrics if metric.pattern or metric.field == "*")
+    name: frozenset(metric.key for metric in metrics if metric.pattern or metric.field == "*")
     for name, metrics in PLAN.items()
 }
 
@@ -69,9 +69,9 @@ class RunSeries:
         seen: set[tuple[str, LABELS]] = set()
         for metric, labels, value in series_of(sample):
             self._store(metric, labels, value)
-            seen.add((metric.name, labels))
-        for name in _OPEN.get(sample.measurement, ()):
-            self._drop_unseen(name, sample, seen)
+            seen.add((metric.key, labels))
+        for key in _OPEN.get(sample.measurement, ()):
+            self._drop_unseen(key, sample, seen)
 
     def conclude(self, figures: Mapping[str, object]) -> None:
         """Take the figures of the run's summary, once it is stored."""
@@ -92,14 +92,14 @@ class RunSeries:
     def end(self, until: float) -> None:
         """End the run: what tells of its state goes at once, the rest stays until that moment."""
         self.until = until
-        for name in [name for name in self._values if BY_NAME[name].passing]:
-            del self._values[name]
+        for key in [key for key in self._values if BY_KEY[key].passing]:
+            del self._values[key]
 
     def rows(self) -> Iterator[tuple[Metric, LABELS, Value]]:
         """Yield each series: metric, label values in the order of `all_labels`, value (a state set: its state)."""
-        for name, values in self._values.items():
+        for key, values in self._values.items():
             for labels, value in values.items():
-                yield BY_NAME[name], self._run_labels + labels, value
+                yield BY_KEY[key], self._run_labels + labels, value
 
     def _describe(self, header: Header, record: RunRecord) -> None:
         """Store what is known before the first sample; counters start at 0, or increase() misses what comes first."""
@@ -110,34 +110,34 @@ class RunSeries:
             record.accelerator or "", record.source_binary.version if record.source_binary else "",
             record.destination_binary.version if record.destination_binary else "",
         )  # fmt: skip
-        self._set("migrascope_run_info", 1.0, *facts)
+        self._set("run.info", 1.0, *facts)
         if scenario:
-            self._set("migrascope_run_downtime_limit_seconds", scenario.downtime_limit_seconds)
+            self._set("run.downtime_limit_seconds", scenario.downtime_limit_seconds)
             bandwidth = float(scenario.bandwidth_bytes_per_second)
-            self._set("migrascope_run_bandwidth_limit_bytes_per_second", bandwidth)
+            self._set("run.bandwidth_bytes_per_second", bandwidth)
             if scenario.auto_converge_increment:
-                self._set("migrascope_run_throttle_limit_ratio", scenario.auto_converge_max / 100)
-            self._set("migrascope_run_max_iterations", float(scenario.max_iterations))
-            self._set("migrascope_run_max_time_seconds", float(scenario.max_time_seconds))
+                self._set("run.throttle_limit_ratio", scenario.auto_converge_max / 100)
+            self._set("run.max_iterations", float(scenario.max_iterations))
+            self._set("run.max_time_seconds", float(scenario.max_time_seconds))
         vcpus = [(str(number),) for number in range(record.hardware.vcpus if record.hardware else 0)]
         for metrics in PLAN.values():
             for metric in metrics:
                 if metric.kind == "counter" and (zero := vcpus if metric.labels == ("vcpu",) else metric.zero):
                     for labels in zero:
-                        self._set(metric.name, 0.0, *labels)
+                        self._set(metric.key, 0.0, *labels)
 
     def _marked(self, name: str, time_ns: int) -> None:
         kind, _, word = name.partition(".")
         if kind == "phase":
             if self._phase:
                 before, began_ns = self._phase
-                self._set("migrascope_run_phase_seconds", (time_ns - began_ns) * NANO, before)
+                self._set("run.phase_seconds", (time_ns - began_ns) * NANO, before)
             self._phase = word, time_ns
-            self._set("migrascope_run_phase", word)
-            self._set("migrascope_run_phase_start_timestamp_seconds", time_ns * NANO, word)
+            self._set("run.phase", word)
+            self._set("run.phase_start", time_ns * NANO, word)
         elif kind == "outcome":
             self.outcome = word
-            self._set("migrascope_run_outcome", word)
+            self._set("run.outcome", word)
 
     def _settle(self, sample: Sample) -> None:
         """Add one line of the settled guest to its vCPU's baseline."""
@@ -146,15 +146,15 @@ class RunSeries:
         amount, seconds = amount + float(sample.fields["bytes"]), seconds + float(sample.fields["seconds"])
         self._settled[vcpu] = amount, seconds
         if amount:
-            self._set("migrascope_run_baseline_seconds_per_gib", seconds / amount * GIB, vcpu)
+            self._set("run.baseline", seconds / amount * GIB, vcpu)
 
-    def _set(self, name: str, value: Value, *labels: str) -> None:
-        self._values.setdefault(name, {})[labels] = value
+    def _set(self, key: str, value: Value, *labels: str) -> None:
+        self._values.setdefault(key, {})[labels] = value
         if self._changed:
-            self._changed(BY_NAME[name], labels, value)
+            self._changed(BY_KEY[key], labels, value)
 
     def _store(self, metric: Metric, labels: LABELS, value: Value | None) -> None:
-        values = self._values.setdefault(metric.name, {})
+        values = self._values.setdefault(metric.key, {})
         if value is None:
             if metric.kind != "counter" and labels in values:
                 self._drop(metric, labels)
@@ -172,17 +172,17 @@ class RunSeries:
             self._changed(metric, labels, value)
 
     def _drop(self, metric: Metric, labels: LABELS) -> None:
-        del self._values[metric.name][labels]
+        del self._values[metric.key][labels]
         if self._changed:
             self._changed(metric, labels, None)
 
-    def _drop_unseen(self, name: str, sample: Sample, seen: set[tuple[str, LABELS]]) -> None:
+    def _drop_unseen(self, key: str, sample: Sample, seen: set[tuple[str, LABELS]]) -> None:
         """Take away the series of an open metric, of this sample's tags, that the sample no longer feeds."""
-        values = self._values.get(name)
+        values = self._values.get(key)
         if not values:
             return
-        metric = BY_NAME[name]
+        metric = BY_KEY[key]
         tags = tuple(sample.tags[label] for label in metric.labels if label in sample.tags)
-        for labels in [found for found in values if found[: len(tags)] == tags and (name, found) not in seen]:
+        for labels in [found for found in values if found[: len(tags)] == tags and (key, found) not in seen]:
             if metric.kind == "gauge":
                 self._drop(metric, labels)
