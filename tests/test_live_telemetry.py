@@ -152,7 +152,8 @@ def test_the_alert_fires_on_the_demos_first_migration_and_on_none_of_the_others(
 @pytest.mark.timeout(240)
 def test_every_query_of_a_dashboard_is_answered_for_real_migrations(demo: Demo) -> None:
     no_campaign = {"campaign"}  # the demo's runs are of none
-    assert set(demo.unanswered) <= no_campaign | set(UNANSWERED)
+    brief = {"Verdict A"}  # a limit stands as reached from the cancellation to the run's end: perhaps between scrapes
+    assert set(demo.unanswered) <= no_campaign | brief | set(UNANSWERED)
 
 
 @pytest.mark.qemu
