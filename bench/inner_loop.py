@@ -58,7 +58,7 @@ def run_native(program: Path) -> Rates:
 def run_guest(program: Path, folder: Path) -> Rates:
     """Measure as PID 1 of a guest with two vCPUs under multi-threaded TCG."""
     initrd, console = folder / "initrd.cpio", folder / "console.log"
-    initrd.write_bytes(archive(program.read_bytes()))
+    initrd.write_bytes(archive(program.read_bytes(), {}))
     command: list[str | Path] = [
         "qemu-system-x86_64", "-M", "pc", "-accel", "tcg,thread=multi", "-nodefaults", "-no-user-config",
         "-display", "none", "-no-reboot", "-m", "128", "-smp", "2", "-kernel", find_kernel(None, cache_dir()).path,

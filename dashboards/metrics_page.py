@@ -10,7 +10,7 @@ from exporter.metric import RUN_LABELS, Metric
 
 CHAPTERS = {
     "The run": ("run", "event", "summary"),
-    "The guest": ("guest_xor", "guest_tick", "guest_latency"),
+    "The guest": ("guest_xor", "guest_tick", "guest_latency", "guest_disk"),
     "The QEMU processes": ("qemu_cpu", "qemu_memory"),
     "The migration": ("migration",),
     "The verdict": ("verdict",),

@@ -34,6 +34,11 @@ MEASUREMENTS: dict[str, Measurement] = {
             *(f"bucket{number}" for number in range(BUCKETS)),
         ),
     ),
+    # what the guest has written to its disk in the last `seconds` of its clock, in how many writes, which took
+    # `write_seconds` in all and the longest of them `most_seconds`
+    "guest_disk": Measurement(
+        tags=("role",), fields=("bytes", "seconds", "writes", "write_seconds", "most_seconds", "sequence")
+    ),
     # kind: vcpu, migration, multifd, return-path, post-copy, main, io, other, and process for the whole QEMU
     "qemu_cpu": Measurement(tags=("role", "kind", "index"), fields=("cpu_seconds", "run_delay_seconds")),
     "qemu_memory": Measurement(tags=("role",), fields=("resident_bytes",)),

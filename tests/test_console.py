@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from workload.console import (
     BUCKETS,
     LONGEST_LINE_BYTES,
+    Disk,
     GuestError,
     Latency,
     Parser,
@@ -55,6 +56,17 @@ RECORDS: st.SearchStrategy[Record] = st.one_of(
     st.builds(Tick, line=NUMBERS, sequence=NUMBERS, guest_ns=NUMBERS),
     st.builds(Phase, line=NUMBERS, number=NUMBERS, guest_ns=NUMBERS),
     latencies(),
+    st.builds(
+        Disk,
+        line=NUMBERS,
+        sequence=NUMBERS,
+        guest_ns=NUMBERS,
+        bytes=NUMBERS,
+        taken_ns=NUMBERS,
+        writes=NUMBERS,
+        sum_ns=NUMBERS,
+        most_ns=NUMBERS,
+    ),
     st.builds(GuestError, line=NUMBERS, guest_ns=NUMBERS, text=TEXTS),
 )
 NOISE = st.one_of(

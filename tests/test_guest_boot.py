@@ -66,11 +66,13 @@ class Guest:
 
 
 class Boot:
-    """Boots guests and kills them in the end."""
+    """Boots guests and kills them in the end; `initrd` and `more` of QEMU's options may be another's."""
 
     def __init__(self, qemu_binary: Path, cache: Path, folder: Path) -> None:
         self.qemu_binary, self.cache, self.folder = qemu_binary, cache, folder
         self.processes: list[subprocess.Popen[bytes]] = []
+        self.initrd = build_initrd(cache).path
+        self.more: list[str] = []
 
     def __call__(self, workload: Workload, vcpus: int = 1, extra: str = "") -> Guest:
         console = self.folder / "console.log"
@@ -78,9 +80,9 @@ class Boot:
         command: list[str | Path] = [
             self.qemu_binary, "-M", "pc", "-accel", "tcg,thread=multi", "-nodefaults", "-no-user-config",
             "-display", "none", "-no-reboot", "-m", "128", "-smp", str(vcpus),
-            "-kernel", find_kernel(None, self.cache).path, "-initrd", build_initrd(self.cache).path,
+            "-kernel", find_kernel(None, self.cache).path, "-initrd", self.initrd,
             "-append", guest_command_line(workload, vcpus, extra),
-            "-chardev", f"file,id=console,path={console}", "-serial", "chardev:console",
+            "-chardev", f"file,id=console,path={console}", "-serial", "chardev:console", *self.more,
         ]  # fmt: skip
         self.processes.append(subprocess.Popen(command))
         return Guest(process=self.processes[-1], console=console)

@@ -93,7 +93,7 @@ def test_every_source_of_the_guest_is_part_of_its_key() -> None:
 def test_the_command_line_says_console_panic_and_every_setting() -> None:
     words = guest_command_line(Workload(rate_limit_mib_s=9), 3, "more=1").split()
     assert {"console=ttyS0", "quiet", "panic=-1"} <= set(words)
-    assert words[-17:] == [
+    assert words[-18:] == [
         "migrascope.working_set_mib=32",
         "migrascope.granularity_mib=16",
         "migrascope.tick_ms=10",
@@ -106,6 +106,7 @@ def test_the_command_line_says_console_panic_and_every_setting() -> None:
         "migrascope.change_percent=100",
         "migrascope.zero_percent=0",
         "migrascope.compressible_percent=0",
+        "migrascope.disk_write_mib_s=0",
         "migrascope.guest_page_size=any",
         "migrascope.probe_hz=0",
         "migrascope.phases=none",
@@ -191,3 +192,16 @@ def test_the_kernel_that_this_host_runs_guests_with_is_a_64_bit_linux(cache: Pat
     found = find_kernel(None, cache)
     assert found.source in ("host", "distribution")
     assert found.release[0].isdigit()
+
+
+def test_the_modules_of_a_disk_stand_in_the_initrd_in_their_order(tmp_path: Path) -> None:
+    plain = build_initrd(tmp_path)
+    (tmp_path / "01-b.ko").write_bytes(b"second")
+    (tmp_path / "00-a.ko").write_bytes(b"first")
+    both = build_initrd(tmp_path, (tmp_path / "00-a.ko", tmp_path / "01-b.ko"))
+    content = both.path.read_bytes()
+    assert content.index(b"modules/00-a.ko\0") < content.index(b"first") < content.index(b"modules/01-b.ko\0")
+    assert b"modules" not in plain.path.read_bytes().partition(b"init\0")[0]
+    assert both.sha256 != plain.sha256
+    (tmp_path / "01-b.ko").write_bytes(b"another")
+    assert build_initrd(tmp_path, (tmp_path / "00-a.ko", tmp_path / "01-b.ko")).sha256 != both.sha256

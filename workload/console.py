@@ -11,10 +11,11 @@ found again right behind a torn one, and inside a line that the kernel has writt
     tick     sequence guest_ns
     phase    number guest_ns
     latency  sequence guest_ns taken_ns sum_ns most_ns bucket=count,...
+    disk     sequence guest_ns bytes taken_ns writes sum_ns most_ns
     error    guest_ns text
 
-A kind keeps its fields for as long as the version stands; `phase` and `latency` came later, and consoles from before
-them read as they did.
+A kind keeps its fields for as long as the version stands; `phase`, `latency` and `disk` came later, and consoles
+from before them read as they did.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ _TICK = re.compile(rf"{_NUMBER} tick {_NUMBER} {_NUMBER}")
 _PHASE = re.compile(rf"{_NUMBER} phase {_NUMBER} {_NUMBER}")
 _BUCKET = rf"(?:0|[1-9][0-9]?)={_NUMBER}"
 _LATENCY = re.compile(rf"{_NUMBER} latency {' '.join([_NUMBER] * 5)} ({_BUCKET}(?:,{_BUCKET})*)")
+_DISK = re.compile(rf"{_NUMBER} disk {' '.join([_NUMBER] * 7)}")
 _ERROR = re.compile(rf"{_NUMBER} error {_NUMBER} ([ -)+-?A-~]+)")
 _KERNEL = re.compile(rb"^\s*(<\d>)?\[ *\d+\.\d{6}\](\[ *[TC]\d+\])? ")
 _PANIC = re.compile(rb"Kernel panic[ -~]*")
@@ -107,6 +109,20 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Disk:
+    """The guest has written `bytes` to its disk in the last `taken_ns`, in `writes` that took `sum_ns` in all."""
+
+    line: int
+    sequence: int
+    guest_ns: int
+    bytes: int
+    taken_ns: int
+    writes: int
+    sum_ns: int
+    most_ns: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class GuestError:
     """The guest gives up: a bad setting, no memory. It powers off after this line."""
 
@@ -115,7 +131,7 @@ class GuestError:
     text: str
 
 
-Record: TypeAlias = Ready | Xor | Tick | Phase | Latency | GuestError
+Record: TypeAlias = Ready | Xor | Tick | Phase | Latency | Disk | GuestError
 
 
 def write(record: Record) -> str:
@@ -142,6 +158,11 @@ def write(record: Record) -> str:
             fields = (
                 f"latency {record.sequence} {record.guest_ns} {record.taken_ns} {record.sum_ns} {record.most_ns}"
                 f" {counts}"
+            )
+        case Disk():
+            fields = (
+                f"disk {record.sequence} {record.guest_ns} {record.bytes} {record.taken_ns} {record.writes}"
+                f" {record.sum_ns} {record.most_ns}"
             )
         case GuestError():
             fields = f"error {record.guest_ns} {record.text}"
@@ -237,6 +258,10 @@ def _parse(body: str) -> Record | None:
         return Xor(line=line, vcpu=vcpu, sequence=sequence, guest_ns=guest_ns, bytes=count, taken_ns=taken_ns)
     if match := _LATENCY.fullmatch(body):
         return _latency([int(number) for number in match.groups()[:6]], match[7])
+    if match := _DISK.fullmatch(body):
+        line, *numbers = map(int, match.groups())
+        names = ("sequence", "guest_ns", "bytes", "taken_ns", "writes", "sum_ns", "most_ns")
+        return Disk(line=line, **dict(zip(names, numbers, strict=True)))
     if match := _PHASE.fullmatch(body):
         line, number, guest_ns = map(int, match.groups())
         return Phase(line=line, number=number, guest_ns=guest_ns)

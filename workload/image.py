@@ -1,4 +1,4 @@
-"""The guest's image: an initrd that holds one static program, built reproducibly, and its kernel command line."""
+"""The guest's image: an initrd of one static program, and modules where it has a disk, built reproducibly."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from workload.errors import BrokenError, UnsupportedError
 from workload.settings import Workload
 
 SOURCES = (
-    "init.c", "content.h", "ending.h", "keystream.h", "line.h", "order.h", "pages.h", "phases.h", "probe.h",
+    "init.c", "content.h", "disk.h", "ending.h", "keystream.h", "line.h", "order.h", "pages.h", "phases.h", "probe.h",
     "settings.h", "worker.h",
 )  # fmt: skip
 COMPILE = (
@@ -45,14 +46,14 @@ class Initrd:
     sha256: str
 
 
-def build_initrd(cache: Path) -> Initrd:
-    """Return the initrd, from the cache where sources and compiler are unchanged.
+def build_initrd(cache: Path, modules: Sequence[Path] = ()) -> Initrd:
+    """Return the initrd with these modules of the kernel, from the cache where sources and compiler are unchanged.
 
     Raises:
         UnsupportedError: gcc or glibc's static library is missing.
         BrokenError: the compiler failed.
     """
-    key = _key()
+    key = _key(modules)
     folder = cache / "initrd"
     path = folder / f"{key[:16]}.cpio"
     if not path.exists():
@@ -61,21 +62,27 @@ def build_initrd(cache: Path) -> Initrd:
             program = Path(scratch) / "init"
             _compile(program)
             made = Path(scratch) / path.name
-            made.write_bytes(archive(program.read_bytes()))
+            made.write_bytes(archive(program.read_bytes(), {path.name: path.read_bytes() for path in modules}))
             made.replace(path)
     return Initrd(path=path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def archive(program: bytes) -> bytes:
-    """Pack the initrd: /init, the directories that it mounts on, and /dev/console, which the kernel opens for it."""
+def archive(program: bytes, modules: Mapping[str, bytes]) -> bytes:
+    """Pack the initrd: /init, the directories that it mounts on, /dev/console, which the kernel opens for it.
+
+    Modules, where there are any, stand in /modules.
+    """
     entries = [
         _entry(1, "dev", stat.S_IFDIR | 0o755),
         _entry(2, "dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
         _entry(3, "proc", stat.S_IFDIR | 0o755),
         _entry(4, "sys", stat.S_IFDIR | 0o755),
         _entry(5, "init", stat.S_IFREG | 0o755, program),
+        *[_entry(6, "modules", stat.S_IFDIR | 0o755)] * bool(modules),
+        *(_entry(inode, f"modules/{name}", stat.S_IFREG | 0o644, content)
+          for inode, (name, content) in enumerate(modules.items(), start=7)),
         _entry(0, "TRAILER!!!", 0),
-    ]
+    ]  # fmt: skip
     return b"".join(entries)
 
 
@@ -86,7 +93,7 @@ def guest_command_line(workload: Workload, vcpus: int, extra: str = "") -> str:
     return f"{_KERNEL_OPTIONS} {ours} {extra}".strip()
 
 
-def _key() -> str:
+def _key(modules: Sequence[Path]) -> str:
     """Hash everything that the initrd's bytes depend on.
 
     Raises:
@@ -104,7 +111,8 @@ def _key() -> str:
             "initrd: the static libc.a is missing; install libc6-dev (Debian, Ubuntu) or glibc-static (Fedora)"
         )
     key = hashlib.sha256(repr((COMPILE, LIBRARIES, version)).encode())
-    for path in (library, Path(__file__), *(Path(__file__).with_name(name) for name in SOURCES)):
+    key.update(repr([path.name for path in modules]).encode())
+    for path in (library, Path(__file__), *(Path(__file__).with_name(name) for name in SOURCES), *modules):
         key.update(hashlib.sha256(path.read_bytes()).digest())
     return key.hexdigest()
 

@@ -1,12 +1,12 @@
 /* The guest's only program, PID 1: one worker a vCPU works its share of the working set for ever, a ticker says that
- * the guest is alive, a probe times accesses to memory, and all tell of it on the console (the protocol: console.py).
+ * the guest is alive, a probe times accesses to memory, a writer writes the disk, and all tell of it on the console (console.py).
  * Whatever is wrong ends in an error line and a power-off, never in a hang. */
 #define _GNU_SOURCE
 
 #include <sys/mount.h>
 
+#include "disk.h"
 #include "probe.h"
-#include "worker.h"
 
 #define COMMAND_LINE_BYTES 4096
 #define TRIAL_BYTES MIB
@@ -149,12 +149,15 @@ int main(void)
     char loop[384];
     pthread_attr_t attributes;
     struct probe probe;
+    struct disk disk = {0};
 
     line_setup();
     open_console();
     mount("proc", "/proc", "proc", 0, NULL);
     mount("sysfs", "/sys", "sysfs", 0, NULL);
     read_settings();
+    load_modules();
+    open_writer(&disk);
     choose_loop(loop, sizeof loop);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_BYTES);
@@ -163,6 +166,7 @@ int main(void)
     plan.released_ns = monotonic_ns();
     pthread_barrier_wait(&released);
     start_probe(&probe, &attributes);
+    start_writer(&disk, &attributes);
     if (setting_of(&plan, TICK_MS) > 0)
         tick_for_ever();
     for (;;)

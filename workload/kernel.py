@@ -1,7 +1,8 @@
-"""Finding a kernel for the guest: the one given, the host's, or the distribution's, unpacked, never installed."""
+"""Finding a kernel for the guest, and its modules: the one given, the host's, or the distribution's, unpacked."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -9,10 +10,12 @@ import re
 import struct
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from workload.errors import BadValueError, UnsupportedError
+from workload.modules import DISK_MODULES, keep_modules
 
 # Small kernels with the serial console built in. Each depends on the versioned package that holds the kernel.
 PACKAGES = {"debian": "linux-image-cloud-amd64", "ubuntu": "linux-image-virtual"}
@@ -47,7 +50,38 @@ def find_kernel(explicit: Path | None, cache: Path) -> Kernel:
         pass  # absent, or for root only as on Ubuntu: the next place
     folder = cache / "kernel"
     cached = sorted(folder.glob("vmlinuz-*"), key=lambda path: path.stat().st_mtime)
-    return _load(cached[-1] if cached else _fetch(folder), "distribution")
+    return _load(cached[-1] if cached else _fetch(cache), "distribution")
+
+
+def disk_modules(kernel: Kernel, cache: Path) -> tuple[Path, ...]:
+    """The modules that make a virtio disk of a guest's kernel, in the order of loading; none where all are built in.
+
+    They come from the cache, else from beside the kernel (`lib/modules/RELEASE` of the root that it stands in, or of
+    this host), else, for the distribution's kernel, from its package.
+
+    Raises:
+        UnsupportedError: they are not to be had.
+    """
+    folder = _modules_folder(cache, kernel.sha256)
+    if not folder.exists():
+        roots = (kernel.path.parent.parent, Path("/"))
+        trees = [tree for root in roots if (tree := root / "lib" / "modules" / kernel.release).is_dir()]
+        if trees:
+            keep_modules(trees[0], DISK_MODULES, folder)
+        elif kernel.source == "distribution":
+            with _unpacked(f"linux-image-{kernel.release}", cache / "kernel", "name a kernel with --kernel") as root:
+                keep_modules(root / "lib" / "modules" / kernel.release, DISK_MODULES, folder)
+        else:
+            places = " or ".join(str(root / "lib" / "modules") for root in roots)
+            raise UnsupportedError(
+                f"guest's disk: kernel {kernel.path} has no modules in {places}"
+                f" ({kernel.release}); name another kernel with --kernel"
+            )
+    return tuple(sorted(folder.iterdir()))
+
+
+def _modules_folder(cache: Path, sha256: str) -> Path:
+    return cache / "modules" / sha256[:16]
 
 
 def _load(path: Path, source: str) -> Kernel:
@@ -74,22 +108,33 @@ def _release(image: bytes, path: Path) -> str:
     return words[0] if words else "unknown"
 
 
-def _fetch(folder: Path) -> Path:
-    """Download the distribution's kernel package and unpack its kernel into `folder`."""
+def _fetch(cache: Path) -> Path:
+    """Download the distribution's kernel package, and keep its kernel and the modules that a guest may want."""
     package = _package()
     advice = f"get {package} unpacked, or name a kernel with --kernel"
+    folder = cache / "kernel"
+    with _unpacked(package, folder, advice) as root:
+        for image in root.glob("boot/vmlinuz-*"):
+            tree = root / "lib" / "modules" / image.name.removeprefix("vmlinuz-")
+            with contextlib.suppress(UnsupportedError):  # told once a guest with a disk is wanted
+                keep_modules(tree, DISK_MODULES, _modules_folder(cache, hashlib.sha256(image.read_bytes()).hexdigest()))
+            path = folder / image.name
+            image.chmod(0o644)
+            image.replace(path)
+            return path
+    raise UnsupportedError(f"kernel: package {package} leads to no boot/vmlinuz-*; name a kernel with --kernel")
+
+
+@contextlib.contextmanager
+def _unpacked(package: str, folder: Path, advice: str) -> Iterator[Path]:
+    """Download a kernel package, or the one behind it, and unpack it below `folder` for as long as it is needed."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         versioned = _versioned(package, scratch, advice)
         _run(["apt-get", "download", versioned], scratch, DOWNLOAD_TIMEOUT_SECONDS, advice)
         for archive in Path(scratch).glob("*.deb"):
             _run(["dpkg-deb", "-x", str(archive), scratch], scratch, UNPACK_TIMEOUT_SECONDS, advice)
-        for image in Path(scratch).glob("boot/vmlinuz-*"):
-            path = folder / image.name
-            image.chmod(0o644)
-            image.replace(path)
-            return path
-    raise UnsupportedError(f"kernel: package {versioned} holds no boot/vmlinuz-*; name a kernel with --kernel")
+        yield Path(scratch)
 
 
 def _package() -> str:

@@ -14,7 +14,7 @@ PAGE_SIZES = ("any", "4k", "2m", "2m-hugetlb", "1g-hugetlb")
 
 PHASED = (
     "rate_limit_mib_s", "pattern", "hot_memory_percent", "hot_access_percent", "zipf_exponent_percent",
-    "write_percent", "change_percent", "zero_percent", "compressible_percent",
+    "write_percent", "change_percent", "zero_percent", "compressible_percent", "disk_write_mib_s",
 )  # fmt: skip
 """The settings that a phase may have a value of its own for."""
 
@@ -92,6 +92,10 @@ class Workload:
     compressible_percent: int = setting(
         0, unit="percent", help="share of each page that compresses away", group="workload", low=0, high=99
     )
+    disk_write_mib_s: int = setting(
+        0, unit="MiB/s", help="what is written to the disk (hardware.disk_mib) in a second; 0 = nothing",
+        group="workload", low=1, high=1 << 20, zero=True,
+    )  # fmt: skip
     guest_page_size: str = setting(
         "any", unit="", help="pages of the working set; any = huge where the kernel likes", group="workload",
         choices=PAGE_SIZES,
@@ -181,6 +185,7 @@ def _words(workload: Workload) -> list[str]:
     words += [f"change-{workload.change_percent}"] * (workload.change_percent != 100)
     words += [f"zero-{workload.zero_percent}"] * bool(workload.zero_percent)
     words += [f"compressible-{workload.compressible_percent}"] * bool(workload.compressible_percent)
+    words += [f"disk-{workload.disk_write_mib_s}"] * bool(workload.disk_write_mib_s)
     return words + [f"pages-{workload.guest_page_size}"] * (workload.guest_page_size != "any")
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts what the guest boots into the cache: its kernel, found or downloaded, and its initrd, compiled. A later run finds
-# both there and needs no network.
+# Puts what the guest boots into the cache: its kernel with the modules of a disk, found or downloaded, and its initrds,
+# compiled. A later run finds them there and needs no network.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 # shellcheck source=deploy/setup/private-apt.sh
@@ -13,12 +13,13 @@ import sys
 from workload.cache import cache_dir
 from workload.errors import MigrascopeError
 from workload.image import build_initrd
-from workload.kernel import find_kernel
+from workload.kernel import disk_modules, find_kernel
 
 try:
     cache_dir().mkdir(parents=True, exist_ok=True)
-    find_kernel(None, cache_dir())
+    kernel = find_kernel(None, cache_dir())
     build_initrd(cache_dir())
+    build_initrd(cache_dir(), disk_modules(kernel, cache_dir()))
 except MigrascopeError as error:
     sys.exit(f"set-up: {error}")
 PYTHON

@@ -12,6 +12,7 @@ LATENCY_BUCKETS = tuple(2.0**number * 1e-6 for number in range(BUCKETS - 1))
 def guest_metrics() -> list[Metric]:
     """List the metrics of the console protocol."""
     xor, tick = "the guest's console, xor lines", "the guest's console, tick lines"
+    disk = "the guest's console, disk lines; workload.disk_write_mib_s > 0"
     return [
         Metric(
             name="migrascope_guest_xor_bytes_total", kind="counter", labels=("vcpu",), tally=True,
@@ -47,5 +48,17 @@ def guest_metrics() -> list[Metric]:
             help="How long sampled accesses to the guest's memory took, on its own clock (the guest's console, latency"
             " lines; workload.probe_hz > 0)",
             measurement="guest_latency", field="bucket{bucket}", over="mean_seconds", buckets=LATENCY_BUCKETS,
+        ),
+        Metric(
+            name="migrascope_guest_disk_written_bytes_total", kind="counter", tally=True, measurement="guest_disk",
+            field="bytes", zero=((),), help=f"What the guest has written to its disk ({disk})",
+        ),
+        Metric(
+            name="migrascope_guest_disk_writes_total", kind="counter", tally=True, measurement="guest_disk",
+            field="writes", zero=((),), help=f"Its writes to its disk, of 64 KiB each ({disk})",
+        ),
+        Metric(
+            name="migrascope_guest_disk_write_seconds_total", kind="counter", tally=True, measurement="guest_disk",
+            field="write_seconds", zero=((),), help=f"What these writes took, on the guest's own clock ({disk})",
         ),
     ]  # fmt: skip

@@ -14,7 +14,7 @@ from driver.clock import Clock
 from exporter.journal import Batch
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
-from workload.console import GuestError, Latency, Phase, Ready, Xor
+from workload.console import Disk, GuestError, Latency, Phase, Ready, Xor
 from workload.follow import Arrival, Follower
 
 GATHER_SECONDS = 0.05
@@ -99,6 +99,8 @@ class ConsoleSource:
                 return Sample("guest_xor", stamp_ns, fields, {"vcpu": str(record.vcpu)})
             case Latency():
                 return Sample("guest_latency", stamp_ns, _latency_fields(record), {"role": self.role})
+            case Disk():
+                return Sample("guest_disk", stamp_ns, _disk_fields(record), {"role": self.role})
             case Phase():
                 tags = {"role": self.role, "name": f"guest-phase.{record.number}"}
                 return Sample("event", stamp_ns, {"count": 1.0}, tags)
@@ -113,6 +115,17 @@ class ConsoleSource:
         if parser.garbage_lines > self._garbage_lines:
             self._metrics.dropped_lines.add(self.role, amount=parser.garbage_lines - self._garbage_lines)
             self._garbage_lines = parser.garbage_lines
+
+
+def _disk_fields(record: Disk) -> dict[str, float | str]:
+    return {
+        "bytes": float(record.bytes),
+        "seconds": record.taken_ns * NANO,
+        "writes": float(record.writes),
+        "write_seconds": record.sum_ns * NANO,
+        "most_seconds": record.most_ns * NANO,
+        "sequence": float(record.sequence),
+    }
 
 
 def _latency_fields(record: Latency) -> dict[str, float | str]:
