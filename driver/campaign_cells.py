@@ -46,7 +46,7 @@ class Cell:
     def deadline_seconds(self, campaign: Campaign) -> float:
         """When a run that has not ended is taken for hung: well behind every bound that it has itself."""
         settle = self.request.settle
-        own = DEADLINE_SECONDS + 2 * self.request.scenario.max_time_seconds
+        own = DEADLINE_SECONDS + 2 * self.request.scenario.max_time_seconds * self.request.scenario.attempts
         return campaign.deadline_seconds or own + settle.settle_seconds + settle.recover_seconds
 
 

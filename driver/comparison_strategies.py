@@ -100,6 +100,15 @@ RECOVERY = _of(
     ),
 )  # fmt: skip
 
+SECOND_ATTEMPT = _of(
+    "second-attempt", "what a cancelled migration costs before the next one succeeds",
+    "not cancelled; cancelled after 0.5 s, after 2 s, and tried again",
+    _with(
+        replace(EASY, bandwidth_mib_s=32, downtime_limit_ms=1000),
+        {}, {"attempts": 2, "schedule": "0.5 s: cancel"}, {"attempts": 2, "schedule": "2 s: cancel"},
+    ),
+)  # fmt: skip
+
 THROTTLE = _of(
     "throttle", "how hard to throttle: sooner done, slower meanwhile",
     "initial/step 20/5, 20/10, 20/20, 40/20, 60/30, 80/19, 99; trigger 10 %; tailslow",
@@ -209,6 +218,7 @@ VERSIONS = of_members(
 )  # fmt: skip
 
 OURS = (
-    COMBINATIONS, DOWNTIME_RAMPS, POST_COPY, RECOVERY, THROTTLE, MULTIFD_COMPRESSION, MULTIFD_ZERO_PAGES, TLS,
-    SWITCHOVER, TRANSPORTED, LINKS, WORKED, COMPRESSION_PAYS, XBZRLE_PAYS, PRE_COPY_SUFFICES, VERSIONS,
+    COMBINATIONS, DOWNTIME_RAMPS, POST_COPY, RECOVERY, SECOND_ATTEMPT, THROTTLE, MULTIFD_COMPRESSION,
+    MULTIFD_ZERO_PAGES, TLS, SWITCHOVER, TRANSPORTED, LINKS, WORKED, COMPRESSION_PAYS, XBZRLE_PAYS, PRE_COPY_SUFFICES,
+    VERSIONS,
 )  # fmt: skip

@@ -24,7 +24,8 @@ def estimate_seconds(scenario: Scenario, hardware: Hardware, workload: Workload,
     again = working_set / bandwidth
     first = min(hardware.memory_bytes, GUEST_BYTES + working_set) / bandwidth
     rest = WARM_SECONDS if warm_start else COLD_SECONDS
-    return rest + min(_moving(scenario, first, again), float(scenario.max_time_seconds))
+    moving, longest = _moving(scenario, first, again), float(scenario.max_time_seconds)
+    return rest + (moving if moving < longest else longest * scenario.attempts)
 
 
 def _moving(scenario: Scenario, first: float, again: float) -> float:

@@ -15,6 +15,9 @@ PHASES = ("start", "negotiate", "boot", "restore", "settle", "migrate", "switcho
 
 KINDS = ("phase", "action", "outcome")
 
+ATTEMPT = "attempt"
+"""The action that begins a further attempt, after a cancelled one: whoever follows the run begins anew with it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:

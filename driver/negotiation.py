@@ -19,11 +19,14 @@ async def negotiate(
     scenario: Scenario,
     memory_bytes: int,
     credentials: Credentials | None = None,
+    *,
+    anew: bool = False,
 ) -> Mapping[str, Any]:
     """Have both QEMUs accept every capability and parameter, the destination first; returns what was set.
 
-    `credentials` are given where the scenario wants TLS. The answer has `capabilities`, a list of names, and
-    `parameters`, in QEMU's own words and units.
+    `credentials` are given where the scenario wants TLS. `anew`: the source has agreed before and has its keys, and
+    what its parameters have become since is put back. The answer has `capabilities`, a list of names, and `parameters`,
+    in QEMU's own words and units.
 
     Raises:
         UnsupportedError: one of them does not know or refuses one.
@@ -39,7 +42,7 @@ async def negotiate(
                 raise UnsupportedError(f"{role}: this QEMU does not know {wanted!r}; another version may (--qemu)")
         states = [{"capability": name, "state": True} for name in names]
         try:
-            if credentials:
+            if credentials and not (anew and role == "source"):
                 await qemu.execute("object-add", credentials.of(role))
             await qemu.execute("migrate-set-capabilities", {"capabilities": states})
             await qemu.execute("migrate-set-parameters", values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import psutil
@@ -24,11 +24,12 @@ LOOK_SECONDS = 0.5
 
 
 class Pair:
-    """Two running QEMUs, by role, and the route between them."""
+    """Two running QEMUs, by role, and the route between them; `launch` starts the one of a role."""
 
-    def __init__(self, qemus: Mapping[str, Qemu], route: Route) -> None:
+    def __init__(self, qemus: dict[str, Qemu], route: Route, launch: Callable[[str], Awaitable[Qemu]]) -> None:
         self.qemus = qemus
         self.route = route
+        self._launch = launch
 
     @property
     def source(self) -> Qemu:
@@ -39,6 +40,15 @@ class Pair:
     def destination(self) -> Qemu:
         """Where the guest goes."""
         return self.qemus["destination"]
+
+    async def replace_destination(self) -> None:
+        """End the destination and start a new one in its place; its monitors, console and log have the same names.
+
+        Raises:
+            BrokenError: it does not start.
+        """
+        await self.destination.end()
+        self.qemus["destination"] = await self._launch("destination")
 
     async def runs(self, role: str) -> bool:
         """Whether the guest runs there, by QEMU's own word."""
@@ -79,8 +89,11 @@ async def launched_pair(
     async with contextlib.AsyncExitStack() as stack:
         hosts = await stack.enter_async_context(run_hosts(scenario, runtime))
         stack.callback(run.remove_state)
-        qemus = {}
-        for role, host in hosts.items():
-            launch = kit.launch(role, run, runtime, prefix=host.prefix, incoming=role == "destination" or restores)
-            qemus[role] = await stack.enter_async_context(Qemu(launch, events))
-        yield Pair(qemus, Route(runtime=runtime, address=hosts["destination"].address, state=run.state))
+
+        async def launch(role: str) -> Qemu:
+            incoming, prefix = role == "destination" or restores, hosts[role].prefix
+            started = Qemu(kit.launch(role, run, runtime, prefix=prefix, incoming=incoming), events)
+            return await stack.enter_async_context(started)
+
+        qemus = {role: await launch(role) for role in hosts}
+        yield Pair(qemus, Route(runtime=runtime, address=hosts["destination"].address, state=run.state), launch)

@@ -124,7 +124,7 @@ class Qemu:
     async def __aenter__(self) -> Self:
         ours, theirs = socket.socketpair()
         try:
-            with theirs, self.launch.log.open("wb") as log:
+            with theirs, self.launch.log.open("ab") as log:
                 self._process = await asyncio.create_subprocess_exec(
                     *command_line(self.launch, theirs.fileno()),
                     stdin=asyncio.subprocess.DEVNULL,

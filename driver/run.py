@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from driver.attachment import Attachment, StartExporter
+from driver.attempts import Attempts
 from driver.check import refusal
 from driver.clock import Clock
 from driver.datadir import DataDir, RunDir
@@ -32,7 +33,7 @@ from driver.runtime import run_runtime_dir
 from driver.saving import Saving
 from driver.stream import open_stream
 from driver.targets import Target, Targets, write_targets
-from driver.tls import make_credentials
+from driver.tls import Credentials, make_credentials
 from driver.warm import WarmImage, restore, warm_image
 from driver.watch import ExporterClient
 from workload.errors import BadValueError, BrokenError, MigrascopeError, UnsupportedError
@@ -104,7 +105,8 @@ class _Run:
         self.cancel = cancel or asyncio.Event()
         self.attachment = Attachment(data, run, request.sampling, start_exporter)
         self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.migration: Migration | None = None
+        self.attempts: Attempts | None = None
+        self.keys: Credentials | None = None
         self.saving: Saving | None = None
         self.guest: Guest | None = None
         self.ledger = Ledger(
@@ -123,6 +125,10 @@ class _Run:
                 git_revision=git_revision(),
             ),
         )
+
+    @property
+    def migration(self) -> Migration | None:
+        return self.attempts.migration if self.attempts else None
 
     async def go(self) -> RunRecord:
         self.ledger.phase("start")
@@ -194,27 +200,30 @@ class _Run:
         )
         if scenario.kind == "save":
             self.saving = Saving(scenario.transport, pair.route, pair.destination, self.ledger.clock)
-        self.migration = migration = Migration(
-            scenario, pair.source, pair.destination, self.events, self.ledger, self.request.hardware.memory_bytes,
+        self.attempts = attempts = Attempts(
+            scenario, pair, self.events, self.ledger, self.request.hardware.memory_bytes,
             load=self.saving.load if self.saving else None,
         )  # fmt: skip
         return await race(
-            self._phases(pair, image, self.guest, migration),
+            self._phases(pair, image, self.guest, attempts),
             self.guest.follow(),
-            self.guest.watch_silence(lambda: self._should_be_heard(pair, migration), lambda: migration.throttle_share),
-            self._source_dies(pair.source, migration),
-            self._destination_dies(pair.destination, migration),
+            self.guest.watch_silence(
+                lambda: self._should_be_heard(pair, attempts), lambda: attempts.migration.throttle_share
+            ),
+            self._source_dies(pair.source, attempts),
+            self._destination_dies(pair.destination, attempts.migration),
             pair.watch_stopped(),
         )
 
-    async def _phases(self, pair: Pair, image: WarmImage | None, guest: Guest, migration: Migration) -> Ending:
+    async def _phases(self, pair: Pair, image: WarmImage | None, guest: Guest, attempts: Attempts) -> Ending:
         source, destination, scenario = pair.source, pair.destination, self.request.scenario
         if image:
             self.ledger.phase("restore")
             await restore(source, image)
         self.ledger.phase("negotiate")
-        keys = await asyncio.to_thread(make_credentials, scenario.tls, self.runtime) if scenario.tls != "none" else None
-        agreed = await negotiate(source, destination, scenario, self.request.hardware.memory_bytes, keys)
+        if scenario.tls != "none":
+            self.keys = await asyncio.to_thread(make_credentials, scenario.tls, self.runtime)
+        agreed = await negotiate(source, destination, scenario, self.request.hardware.memory_bytes, self.keys)
         self.ledger.learn(negotiated={"machine": source.launch.machine, **agreed})
         address = await open_stream(scenario.transport, pair.route, source, destination)
         await self._attach(pair)
@@ -228,19 +237,33 @@ class _Run:
         self._learn_guest(settled_bytes_per_second=settled)
         bound = self.request.settle.settle_seconds
         self.ledger.action("settled", {"bytes_per_second": settled, "steady": steady, "within_seconds": bound})
-        while not self.events.empty():
-            self.events.get_nowait()
         self.ledger.phase("migrate")
-        await migration.start(address)
-        ending = await migration.steer()
-        if ending.outcome == "failed" and (words := await destination.exit_words()):
+        ending = await attempts.go(
+            address, lambda: self._renew(pair), lambda migration: self._destination_dies(pair.destination, migration)
+        )
+        if ending.outcome == "failed" and (words := await pair.destination.exit_words()):
             ending = dataclasses.replace(ending, reason=f"{ending.reason}; {words}")
-        if not migration.split:
-            await self._recover(guest, migration, settled)
+        if not attempts.migration.split:
+            await self._recover(guest, attempts.migration, settled)
         self.ledger.phase("end")
         return ending
 
+    async def _renew(self, pair: Pair) -> str:
+        """Put a new destination in the place of one whose migration was cancelled; returns where it listens."""
+        await pair.replace_destination()
+        scenario, memory_bytes = self.request.scenario, self.request.hardware.memory_bytes
+        await negotiate(pair.source, pair.destination, scenario, memory_bytes, self.keys, anew=True)
+        address = await open_stream(scenario.transport, pair.route, pair.source, pair.destination)
+        self._tell_targets(pair)
+        return address
+
     async def _attach(self, pair: Pair) -> None:
+        self._tell_targets(pair)
+        await self.attachment.attach()
+        if self.started:
+            self.started(self.run, self.attachment.client)
+
+    def _tell_targets(self, pair: Pair) -> None:
         record = self.ledger.record
         write_targets(
             self.run,
@@ -259,9 +282,6 @@ class _Run:
                 ),
             ),
         )  # fmt: skip
-        await self.attachment.attach()
-        if self.started:
-            self.started(self.run, self.attachment.client)
 
     async def _recover(self, guest: Guest, migration: Migration, settled: float) -> None:
         if self.ledger.phase_name != "recover":
@@ -273,9 +293,9 @@ class _Run:
         if self.ledger.record.guest:
             self.ledger.learn(guest=dataclasses.replace(self.ledger.record.guest, **facts))
 
-    async def _should_be_heard(self, pair: Pair, migration: Migration) -> bool:
+    async def _should_be_heard(self, pair: Pair, attempts: Attempts) -> bool:
         """Whether the guest should be printing now: the QEMU that has it says so, and its console can be written."""
-        return not self.ledger.refused and await pair.runs(migration.running_on)
+        return not self.ledger.refused and await pair.runs(attempts.migration.running_on)
 
     async def _cancelled(self) -> None:
         await self.cancel.wait()
@@ -290,9 +310,10 @@ class _Run:
                 pass  # the QEMUs end in any case
         return Ending(outcome="cancelled", reason="by the user")
 
-    async def _source_dies(self, source: Qemu, migration: Migration) -> None:
+    async def _source_dies(self, source: Qemu, attempts: Attempts) -> None:
         """The source matters while the guest, or a part of it, is there."""
         error = await source.died()
+        migration = attempts.migration
         if migration.running_on == "source" or migration.split:
             raise error
 

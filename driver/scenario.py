@@ -62,6 +62,11 @@ class Scenario(Carriage, Stream, Multifd, Compression, Throttling, PostCopy, Ste
         check_settings(self)
         self.check_carriage()
         self._spell()
+        if self.attempts > 1 and self.carrier.saves:
+            raise BadValueError(
+                f"scenario.attempts={self.attempts}: want 1 with transport={self.transport}, which has no destination"
+                " to try anew"
+            )
         if self.auto_converge_initial > self.auto_converge_max:
             raise BadValueError(
                 f"scenario.auto_converge_initial={self.auto_converge_initial}: want at most"
@@ -95,6 +100,12 @@ class Scenario(Carriage, Stream, Multifd, Compression, Throttling, PostCopy, Ste
             if getattr(self, field)
         ]
         return (*own, *parse_schedule(self.schedule))
+
+    def attempt(self, number: int) -> Scenario:
+        """The scenario of one attempt, from 1 on: each `cancel` of the schedule ends one, and is gone then."""
+        cancels = [step for step in self.steps if step.what == CANCEL][: number - 1]
+        left = (step for step in parse_schedule(self.schedule) if step not in cancels)
+        return dataclasses.replace(self, schedule=spell_schedule(left))
 
     @property
     def strategies(self) -> tuple[str, ...]:

@@ -38,6 +38,10 @@ class Limits:
     max_time_seconds: int = setting(
         300, unit="s", help="cancel when the migration takes longer", group="limits", low=1, high=WEEK_SECONDS
     )
+    attempts: int = setting(
+        1, unit="attempts", group="limits", low=1, high=100,
+        help="how often it is tried: after a cancel, by a limit or the schedule, the source goes to a new destination",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,7 @@ async def _open_fd(_route: Route, source: End, destination: End) -> str:
 
 async def _open_exec(route: Route, _source: End, destination: End) -> str:
     pipe = route.runtime / "migrate.pipe"
+    pipe.unlink(missing_ok=True)  # an earlier attempt's
     os.mkfifo(pipe, 0o600)
     await destination.execute("migrate-incoming", {"uri": _shell('exec cat "$0"', pipe)})
     return _shell('exec cat >"$0"', pipe)

@@ -93,7 +93,7 @@ class AttachedRun:
     def _sources(self, left: Left) -> Iterable[Source]:
         clock, metrics = self._targets.clock, self._metrics
         threads = [
-            ThreadsSource(target.role, target.pid, clock.stamp, self._pace(target), metrics)
+            ThreadsSource(target.role, partial(self._pid, target.role), clock.stamp, self._pace(target), metrics)
             for target in self._targets.targets
         ]
         run = RunObserver(
@@ -123,6 +123,11 @@ class AttachedRun:
         )
         yield from threads
         yield from self._monitors
+
+    def _pid(self, role: str) -> int:
+        """The process of a role now: a further attempt has a new destination."""
+        self._targets = read_targets(self.run)
+        return next(target.pid for target in self._targets.targets if target.role == role)
 
     def _pace(self, target: Target) -> Pace:
         """The source is looked at closely while a migration is under way, the destination once it has the guest."""

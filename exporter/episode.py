@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,7 +133,7 @@ class Episode:
             if leads:
                 self._monitor = monitor
             if end.pid is not None:
-                self._threads.append(ThreadsSource(end.role, end.pid, clock.stamp, pace, metrics))
+                self._threads.append(ThreadsSource(end.role, partial(int, end.pid), clock.stamp, pace, metrics))
             if end.qemu.console:
                 path = Path(end.qemu.console)
                 resume = Resume(offset=path.stat().st_size if path.exists() else 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from driver.marks import Mark
+from driver.marks import ATTEMPT, Mark
 from driver.progress import ACTIVE, Progress, believed
 from exporter.rates import Pace
 from exporter.sample import Sample
@@ -41,6 +41,9 @@ class RunObserver:
         if mark.kind == "phase" and mark.name == "migrate":
             self.migrating = True
         self.verdicts.marked(mark)
+        if mark.kind == "action" and mark.name == ATTEMPT:
+            self.iteration = 0.0
+            return self.verdicts.withdrawn(mark.time_ns)
         if mark.kind == "action" and mark.name == "limit":
             return self.verdicts.limit_reached(mark.time_ns)
         return []

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from driver.marks import ATTEMPT
 from driver.progress import ENDED
 from driver.record import RunRecord
 
@@ -38,7 +39,8 @@ class Span:
 class Timeline:
     """The moments that a run's figures are taken between; None where the run never came to them.
 
-    `migration` runs from the migrate phase's start to the end that QEMU told of (else to the end of the phases).
+    `migration` runs from the migrate phase's start to the end that QEMU told of (else to the end of the phases), over
+    all attempts where there were several.
     `stop_ns` and `resume_ns` are of the switchover that succeeded: STOP at the source, RESUME at the destination;
     `running_ns` is the source's last RESUME before that STOP.
     """
@@ -67,8 +69,9 @@ def timeline(record: RunRecord, events: Sequence[Event]) -> Timeline:
     stop_ns, resume_ns = _switchover(events, migrate.start_ns) if migrate else (None, None)
     migration = None
     if migrate:
+        last_begin_ns = max([migrate.start_ns, *(event.time_ns for event in events if _begins_anew(event))])
         told = [event.time_ns for event in events if event.role == "source" and event.name == "MIGRATION"
-                and event.detail in _ENDED and event.time_ns >= migrate.start_ns]  # fmt: skip
+                and event.detail in _ENDED and event.time_ns >= last_begin_ns]  # fmt: skip
         phases = [spans[name].end_ns for name in ("migrate", "switchover") if name in spans]
         migration = Span(start_ns=migrate.start_ns, end_ns=max(told[:1] or phases))
     return Timeline(
@@ -79,6 +82,10 @@ def timeline(record: RunRecord, events: Sequence[Event]) -> Timeline:
         resume_ns=resume_ns,
         running_ns=_last_resume(events, stop_ns) if stop_ns else None,
     )
+
+
+def _begins_anew(event: Event) -> bool:
+    return event.role == "driver" and event.name == f"action.{ATTEMPT}"
 
 
 def _last_resume(events: Sequence[Event], stop_ns: int) -> int | None:

@@ -9,7 +9,7 @@ from driver.bottleneck import in_words
 from driver.convergence import Judge, Verdict
 from driver.downtime import Switchover
 from driver.eta import Estimate
-from driver.marks import Mark
+from driver.marks import ATTEMPT, Mark
 from driver.progress import Progress, believed
 from driver.scenario import Scenario, step_to_come
 from exporter.sample import Sample
@@ -37,11 +37,18 @@ class Verdicts:
         sender_cores: Callable[[], float | None] | None = None,
     ) -> None:
         self._scenario = scenario
+        self._link_bytes_per_second = link_bytes_per_second
+        self._sender_cores = sender_cores
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing yet of a migration that is about to start."""
+        scenario = self._scenario
         self._judge = Judge(
             downtime_limit_seconds=scenario.downtime_limit_seconds if scenario else 0.3,
             bandwidth_limit=float(scenario.bandwidth_bytes_per_second) if scenario else None,
-            link_bytes_per_second=link_bytes_per_second,
-            sender_cores=sender_cores,
+            link_bytes_per_second=self._link_bytes_per_second,
+            sender_cores=self._sender_cores,
         )
         self._switchover = Switchover()
         self._done: set[str] = set()
@@ -79,8 +86,10 @@ class Verdicts:
             self._over = False
 
     def marked(self, mark: Mark) -> None:
-        """Take a mark of the driver: an action is a step that is done."""
-        if mark.kind == "action":
+        """Take a mark of the driver: an action is a step that is done, a further attempt is another migration."""
+        if mark.kind == "action" and mark.name == ATTEMPT:
+            self._begin()
+        elif mark.kind == "action":
             self._done.add(str(mark.detail.get("step", mark.name)))
 
     def limit_reached(self, time_ns: int) -> list[Sample]:
@@ -90,6 +99,10 @@ class Verdicts:
         """
         self._limit_reached = True
         return [Sample("verdict", time_ns, self._fields(self._last))]
+
+    def withdrawn(self, time_ns: int) -> list[Sample]:
+        """A further attempt begins: what the last verdict said of the one before no longer holds."""
+        return [Sample("verdict", time_ns, self._fields(None))]
 
     def progressed(self, time_ns: int, progress: Progress) -> list[Sample]:
         """Take a reply of the source to query-migrate; a new boundary yields its verdict."""

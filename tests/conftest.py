@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -17,7 +18,9 @@ from playwright.sync_api import Browser, sync_playwright
 
 from driver.datadir import DataDir
 from driver.lock import VARIABLE
+from driver.watch import find_exporter
 from exporter.mirror import delivery, feed
+from exporter.start import LINGER_VARIABLE
 from tests.faulty import Script, faulty_server
 from tests.golden import Golden
 from tests.native_guest import build_native
@@ -147,6 +150,17 @@ def run_data(
     left = [str(path) for path in runtime.rglob("*")]
     runtime.rmdir() if not left else None
     assert not left
+
+
+@pytest.fixture
+def watched_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDir]:
+    """A data directory for runs with an exporter, which ends with the test."""
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
+    monkeypatch.setenv(LINGER_VARIABLE, "0")
+    data = DataDir.open(tmp_path / "data")
+    yield data
+    if client := find_exporter(data):
+        os.kill(client.info.pid, signal.SIGTERM)
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ async def test_a_thread_that_ends_leaves_its_cpu_time_in_the_figures() -> None:
 
     own = SelfMetrics()
     burnt, alive = threading.Event(), threading.Event()
-    async with ThreadsSource("source", os.getpid(), time.time_ns, Pace(10, 100), own) as source:
+    async with ThreadsSource("source", os.getpid, time.time_ns, Pace(10, 100), own) as source:
         worker = threading.Thread(target=burn)
         worker.start()
         assert await asyncio.to_thread(burnt.wait, 60)

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from driver.datadir import DataDir, RunDir
-from driver.lock import VARIABLE
 from driver.marks import read_marks
 from driver.run import run_migration
 from driver.scenario import Scenario
 from driver.watch import ExporterClient, find_exporter
 from exporter import history
-from exporter.start import LINGER_VARIABLE, start_exporter
+from exporter.start import start_exporter
 from tests.driver_process import NEVER, a_request
 
 pytestmark = pytest.mark.qemu
@@ -27,13 +25,8 @@ WAIT_SECONDS = 60.0
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DataDir]:
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
-    monkeypatch.setenv(LINGER_VARIABLE, "0")
-    data = DataDir.open(tmp_path / "data")
-    yield data
-    if client := find_exporter(data):
-        os.kill(client.info.pid, signal.SIGTERM)
+def data(watched_data: DataDir) -> DataDir:
+    return watched_data
 
 
 async def test_an_exporter_killed_in_mid_run_is_started_again_and_only_its_absence_is_lost(data: DataDir) -> None:

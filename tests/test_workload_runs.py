@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from driver.datadir import DataDir
-from driver.lock import VARIABLE
 from driver.run import run_migration
 from driver.scenario import Scenario
-from driver.watch import find_exporter
 from exporter import history
-from exporter.start import LINGER_VARIABLE, start_exporter
+from exporter.start import start_exporter
 from tests.driver_process import WORKLOAD, a_request
 
 pytestmark = pytest.mark.qemu
@@ -26,14 +21,9 @@ POST_COPY = Scenario(bandwidth_mib_s=32, downtime_limit_ms=100, post_copy_second
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qemu_binary: Path) -> Iterator[DataDir]:
+def data(watched_data: DataDir, qemu_binary: Path) -> DataDir:
     assert qemu_binary
-    monkeypatch.setenv(VARIABLE, str(tmp_path / "driver.lock"))
-    monkeypatch.setenv(LINGER_VARIABLE, "0")
-    data = DataDir.open(tmp_path / "data")
-    yield data
-    if client := find_exporter(data):
-        os.kill(client.info.pid, signal.SIGTERM)
+    return watched_data
 
 
 async def test_an_access_that_waits_for_its_page_in_post_copy_is_seen_to_wait(data: DataDir) -> None:

@@ -59,14 +59,18 @@ class ThreadsSource:
     """Reads kept-open `/proc/PID/task/TID/schedstat` at each tick, and the process through psutil at a slower pace.
 
     A figure counts all threads of its kind and index there ever were: it never falls when a thread ends and its number
-    is used again.
+    is used again. `pid` is asked at each opening: a run's further attempt has another QEMU as its destination, whose
+    threads go on from where the last one's ended.
     """
 
     name = "threads"
 
-    def __init__(self, role: str, pid: int, stamp: Callable[[], int], pace: Pace, metrics: SelfMetrics) -> None:
+    def __init__(
+        self, role: str, pid: Callable[[], int], stamp: Callable[[], int], pace: Pace, metrics: SelfMetrics
+    ) -> None:
         self.role = role
-        self._pid = pid
+        self._ask_pid = pid
+        self._pid = 0
         self._stamp = stamp
         self._pace = pace
         self._metrics = metrics
@@ -74,10 +78,19 @@ class ThreadsSource:
         self._ended: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         self._tags: dict[tuple[str, str], dict[str, str]] = {}
         self._unnamed: set[int] = set()
+        self._closed: list[Thread] = []
+        self._process_seconds = self._process_ended_seconds = 0.0
         self._listed = self._process_read = 0.0
 
     async def __aenter__(self) -> Self:
-        self._process = psutil.Process(self._pid)
+        pid = self._ask_pid()
+        self._process = psutil.Process(pid)
+        if pid != self._pid:
+            for thread in self._closed:
+                self._count_ended(thread)
+            self._process_ended_seconds += self._process_seconds
+            self._pid, self._process_seconds = pid, 0.0
+        self._closed.clear()
         return self
 
     async def __aexit__(
@@ -86,6 +99,7 @@ class ThreadsSource:
         # not counted as ended: opened anew, a thread that lives says its whole figure again
         for thread in self._threads.values():
             os.close(thread.file)
+        self._closed += self._threads.values()
         self._threads.clear()
 
     async def follow(self, take: Callable[[Batch], None]) -> None:
@@ -165,6 +179,9 @@ class ThreadsSource:
 
     def _end(self, thread: Thread) -> None:
         os.close(thread.file)
+        self._count_ended(thread)
+
+    def _count_ended(self, thread: Thread) -> None:
         ended = self._ended[thread.key]
         ended[0] += thread.run_ns
         ended[1] += thread.delay_ns
@@ -178,7 +195,9 @@ class ThreadsSource:
     def _process_samples(self, stamp_ns: int) -> list[Sample]:
         with self._process.oneshot():
             times, memory = self._process.cpu_times(), self._process.memory_info()
+        self._process_seconds = times.user + times.system
+        spent = self._process_ended_seconds + self._process_seconds
         return [
-            Sample("qemu_cpu", stamp_ns, {"cpu_seconds": times.user + times.system}, self._tags_of(("process", ""))),
+            Sample("qemu_cpu", stamp_ns, {"cpu_seconds": spent}, self._tags_of(("process", ""))),
             Sample("qemu_memory", stamp_ns, {"resident_bytes": float(memory.rss)}, {"role": self.role}),
         ]
