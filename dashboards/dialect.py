@@ -44,7 +44,8 @@ class Dialect:
 
     def says(self, query: Query) -> bool:
         """Whether the store holds what a query asks."""
-        return self.datasource_type == "prometheus" or query.ask.influxql() is not None
+        text = query.ask.promql() if self.datasource_type == "prometheus" else query.ask.influxql()
+        return text is not None
 
     def target(self, query: Query, ref_id: str) -> Any:
         """Write a query as a panel's target."""

@@ -18,8 +18,8 @@ from dashboards.promql import buckets, chosen_run, counter, gauge_metric, histog
 class Expression(Protocol):
     """What can be asked of both stores."""
 
-    def promql(self) -> str:
-        """Write it as PromQL, with Grafana's variables."""
+    def promql(self) -> str | None:
+        """Write it as PromQL, with Grafana's variables; None where only InfluxDB holds it."""
 
     def influxql(self) -> str | None:
         """Write it as InfluxQL, with Grafana's variables and macros; None where InfluxDB does not hold it."""
@@ -140,11 +140,11 @@ class Plain:
     Its series are written by `dashboards.promql.series`, so that it too holds no metric's name.
     """
 
-    prometheus: str
+    prometheus: str | None = None
     influxdb: str | None = None
 
-    def promql(self) -> str:
-        """The text."""
+    def promql(self) -> str | None:
+        """The text, if any."""
         return self.prometheus
 
     def influxql(self) -> str | None:

@@ -5,6 +5,7 @@ InfluxDB 1.x speaks it, and InfluxDB 2 answers it too. A run is chosen by its ow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from dashboards.promql import STATE
@@ -62,11 +63,25 @@ def ratio(top: Metric, bottom: Metric, by: Sequence[str], where: Mapping[str, st
     return _query(value, top, where, tags)
 
 
+def mean(measurement: str, value: str, weight: str) -> str:
+    """Write the mean of a field over an interval's rows, each counted as often as another field says."""
+    rows = f'FROM "{measurement}" WHERE $timeFilter AND {CHOSEN} GROUP BY "run"'
+    inner = f'SELECT "{value}" * "{weight}" AS "sum", "{weight}" AS "count" {rows}'
+    return f'SELECT sum("sum") / sum("count") FROM ({inner}) WHERE $timeFilter {_group_by(["run"])}'  # noqa: S608 - ours
+
+
+def most(measurement: str, value: str) -> str:
+    """Write the highest value of a field in each interval."""
+    rows = f'FROM "{measurement}" WHERE $timeFilter AND {CHOSEN}'
+    return f'SELECT max("{value}") {rows} {_group_by(["run"])}'
+
+
 def alias(legend: str) -> str:
     """Write a legend of Prometheus' form as an alias: `{{vm}} total` becomes `$tag_run total`."""
     for label in ("vm", "scenario", "campaign", "vcpu", "role", "kind", "index", "name", "source"):
         legend = legend.replace(f"{{{{{label}}}}}", f"$tag_{TAGS.get(label, label)}")
-    return legend.replace("{{part}}", "$col")
+    # what else a legend tells by a label, a state set's states, is the value itself here
+    return re.sub(r" ?\{\{\w+\}\}", "", legend.replace("{{part}}", "$col")) or "$tag_run"
 
 
 def _held(metric: Metric) -> bool:

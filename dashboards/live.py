@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from grafanalib.core import Dashboard
 
+from dashboards import influxql
 from dashboards.board import board
 from dashboards.dialect import Dialect, Query
-from dashboards.expression import Gauge, Holds, Plain, Product, Rate, Ratio
+from dashboards.expression import Gauge, Holds, Plain, Product, Quantile, Rate, Ratio
 from dashboards.panels import Heading, Shape, figure, lines, states
 from dashboards.promql import chosen_info, series, state_label
 
@@ -29,7 +30,7 @@ def live_run(dialect: Dialect) -> Dashboard:
             Heading(number=100, title="Will it finish, and what does the guest pay?"),
             *_answers(),
             Heading(number=101, title="The guest and the host"),
-            _guest(), _cpu(), _latency(), _memory(),
+            _guest(), _accesses(), _cpu(), _memory(), _silence(),
             Heading(number=102, title="The migration"),
             _remaining(), _iterations(), _downtime(), _eta(), _states(), _post_copy(), _dark(),
         ],
@@ -133,7 +134,23 @@ def _cpu() -> Shape:
     )  # fmt: skip
 
 
-def _latency() -> Shape:
+def _accesses() -> Shape:
+    latency = "guest_latency.bucket{bucket}"
+    return lines(
+        18, "Guest: latency of its accesses to memory",
+        "How long sampled accesses of the guest took, by its own clock: half of them and 99 of 100 at most (InfluxDB: "
+        "their mean, and the longest). No line where the workload has no probe (--probe-hz).",
+        "s",
+        Query(ask=Quantile(of=latency, share=0.5, by=("vm",)), legend="{{vm}} median", meaning="guest"),
+        Query(ask=Quantile(of=latency, share=0.99, by=("vm",)), legend="{{vm}} 99 %", meaning="blackout"),
+        Query(ask=Plain(influxdb=influxql.mean("guest_latency", "mean_seconds", "accesses")), legend="{{vm}} mean",
+              meaning="guest"),
+        Query(ask=Plain(influxdb=influxql.most("guest_latency", "most_seconds")), legend="{{vm}} longest",
+              meaning="blackout"),
+    )  # fmt: skip
+
+
+def _silence() -> Shape:
     return lines(
         9, "Guest: silence on its console",
         "Time since the last tick of the guest arrived. It is as high as the guest was dark, and a little more.",
@@ -142,6 +159,7 @@ def _latency() -> Shape:
             ask=Plain(prometheus=f"time() - {series('guest_tick.time_ns')}"),
             legend="{{vm}}", meaning="blackout",
         ),
+        width=24,
     )  # fmt: skip
 
 

@@ -8,6 +8,8 @@ from dashboards.promql import JOB, buckets, rule
 LATE_SECONDS = 0.1
 LAG_SECONDS = 60
 FAILED_SHARE, FEWEST_RUNS = 0.2, 5
+ENDED_SECONDS = 600
+"""A campaign's failures are told while it runs, and for so long after its end: a page is enough for who comes later."""
 STUCK_SECONDS, ABANDONED_SECONDS = 3600, 60
 FREE_SHARE, FREE_BYTES = 0.05, 1 << 30
 DAY = 86400
@@ -26,9 +28,11 @@ def telemetry_alerts() -> list[Alert]:
 def _failure_ratio() -> Alert:
     by = "by (job, instance, campaign)"
     failed, ended = (f"sum {by} ({rule(f'campaign.{field}')})" for field in ("failed", "finished"))
+    recent = f"time() - {rule('campaign.last_change')} < {ENDED_SECONDS}"
+    running = f"({rule('campaign.active')} == 1 or {recent})"
     return Alert(
         name="CampaignFailureRatioHigh",
-        expr=f"{failed} / ({ended} >= {FEWEST_RUNS}) > {FAILED_SHARE}",
+        expr=f"{failed} / ({ended} >= {FEWEST_RUNS}) > {FAILED_SHARE} and on (job, instance, campaign) {running}",
         hold_seconds=10,
         keep_seconds=60,
         severity="warning",
@@ -46,7 +50,8 @@ def _stuck() -> Alert:
     changed = f"time() - {rule('campaign.last_change')}"
     left = f"{rule('campaign.left')} > 0"
     at_work = f"({changed}) > {STUCK_SECONDS} and {active} == 1"
-    given_up = f"({changed}) > {ABANDONED_SECONDS} < {DAY} and {active} == 0"
+    # whoever stopped it knows; a driver that was killed, or went with its host, said nothing
+    given_up = f"({changed}) > {ABANDONED_SECONDS} < {DAY} and {active} == 0 and {rule('campaign.stopped')} == 0"
     return Alert(
         name="CampaignStuck",
         expr=f"({at_work} or {given_up}) and {left}",

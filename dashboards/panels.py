@@ -16,12 +16,21 @@ GRID = 24
 
 BASE_STEPS = [{"color": "text", "value": None}]
 
+BY_NAME: dict[str, Any] = {
+    "options": {"textMode": "value_and_name"},
+    "fieldConfig": {"defaults": {"mappings": [
+        {"type": "value", "options": {"0": {"index": 0, "text": "no"}, "1": {"index": 1, "text": "yes"}}}
+    ]}},
+}  # fmt: skip
+"""How a figure shows a truth value, or a word, beside its name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """A panel before it has a place: its id (fixed, so that links to it last), words, unit, size and queries.
 
-    `more` is merged into the panel's JSON: what one shape has beyond the others.
+    `more` is merged into the panel's JSON: what one shape has beyond the others. A figure of `words` shows the names of
+    the series that hold; InfluxDB has no series that hold, but words, and 0 and 1: there it shows these by their names.
     """
 
     kind: str
@@ -35,11 +44,15 @@ class Shape:
     more: Mapping[str, Any] = field(default_factory=dict)
     overrides: Sequence[Mapping[str, Any]] = ()
     transformations: Sequence[Mapping[str, Any]] = ()
+    words: bool = False
 
     def told_by(self, dialect: Dialect) -> Shape | None:
         """The shape with those queries that a store can answer; None where none is left."""
         kept = [query for query in self.queries if dialect.says(query)]
-        return replace(self, queries=kept) if kept else None
+        if not kept:
+            return None
+        shown = _merged(self.more, BY_NAME) if self.words and dialect.suffix else self.more
+        return replace(self, queries=kept, more=shown)
 
 
 def figure(
@@ -54,7 +67,7 @@ def figure(
                         "wideLayout": True, "percentChangeColorMode": "standard", "showPercentChange": False},
             "fieldConfig": {"defaults": {"thresholds": _thresholds(steps)}},
         },
-        overrides=_colours(queries) if words else (),
+        overrides=_colours(queries) if words else (), words=words,
     )  # fmt: skip
 
 

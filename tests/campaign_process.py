@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,6 @@ class Hanging(StandIn):
 
 
 if __name__ == "__main__":
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr(campaign_module, "time", SlowClock(float(sys.argv[3])))
         asyncio.run(campaign(DataDir.open(Path(sys.argv[1])), Hanging(), replace(PLAN, name=sys.argv[2])))

@@ -123,6 +123,9 @@ def faulty_host(folder: Path, prometheus: Path) -> Iterator[Host]:
 def _provoke(host: Host, servers: dict[str, Script], killable: subprocess.Popen[bytes]) -> None:
     """Do it all at once, so that the alerts' holds pass together; what takes time goes on behind our back."""
     host.stack.enter_context(_stuttering(host))
+    stopped = _campaign_process(host.stack, host.data["campaigns"], "stopped", AWAY_SECONDS)
+    stopped.send_signal(signal.SIGINT)
+    stopped.wait()
     host.exporters["killed"].kill()
     killable.kill()
     killable.wait()

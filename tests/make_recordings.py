@@ -44,6 +44,7 @@ SCENARIOS: dict[str, Scenario] = {
     "converges": SOON,
     "pause": replace(NEVER, pause_iterations=3),
     "post-copy": replace(NEVER, post_copy_iterations=3, post_copy_blocktime=True),
+    "post-copy-probed": replace(NEVER, post_copy_iterations=3, post_copy_blocktime=True),
     "post-copy-preempt": replace(NEVER, post_copy_iterations=3, post_copy_preempt=True, transport="tcp"),
     "post-copy-recovers": replace(
         NEVER, post_copy_iterations=3, schedule="post-copy 0.1 s: cut", post_copy_recoveries=1
@@ -80,6 +81,8 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "guest-lost": replace(NEVER, pause_iterations=3),
 }  # fmt: skip
+PROBED = frozenset({"post-copy-probed"})
+"""Made with a probe of the guest's accesses to memory."""
 UNPROTECTED = frozenset({"guest-lost"})
 """Made without the 8 KiB that keep QEMU before 9.0 from losing guest memory (docs/qemu.md): the guest falls silent."""
 BINARIES = {"7.2": "qemu-system-x86_64", "10.0": str(cache_dir() / "bin" / "qemu-system-x86_64-10.0")}
@@ -97,6 +100,8 @@ async def make(wanted: Sequence[str], data: DataDir) -> None:
             request = replace(
                 a_request(scenario, binary=binary, warm_start=not bare), sampling=Sampling(active_hz=rate)
             )
+            if name in PROBED:
+                request = replace(request, workload=replace(request.workload, probe_hz=100))
             with patch("driver.kit.slow_path_kib", return_value=0) if bare else nullcontext():
                 record = await run_migration(request, data, start_exporter)
             print(f"{place}: {record.outcome} {record.reason or ''}")

@@ -43,7 +43,7 @@ def built(name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def recordings() -> list[Recording]:
-    chosen = ("7.2-never-converges", "10.0-auto-converge", "10.0-post-copy")
+    chosen = ("7.2-never-converges", "10.0-auto-converge", "10.0-post-copy-probed")
     found = [recorded.load(name) for name in chosen]
     return [
         replace(each, header=replace(each.header, vm=f"vm{number}", campaign="night"))

@@ -68,7 +68,7 @@ GENERATED = ("rules", "metrics.md", ".json", EXPOSITION)
         ("guest_xor.seconds", GENERATED),  # a counter
         ("exporter.journal_lost_samples", ("metrics.md", ".json", EXPOSITION)),
         ("exporter.lateness", ("rules", "metrics.md", ".json")),  # a histogram
-        ("guest_latency.bucket{bucket}", ("metrics.md",)),
+        ("guest_latency.bucket{bucket}", ("metrics.md", ".json")),
         ("summary.blackout_seconds", ("rules", "metrics.md", ".json")),
         ("summary.{phase}_seconds_per_gib_mean", ("metrics.md", ".json")),
         ("campaign.last_change", ("rules", "metrics.md")),

@@ -76,15 +76,29 @@ def lateness(late: int) -> dict[str, str]:
     return found
 
 
-def campaign(change: str, active: str, left: str) -> dict[str, str]:
+def campaign(change: str, active: str, left: str, stopped: str = "0x2000") -> dict[str, str]:
     return (
         series("campaign_last_change_timestamp_seconds", change, **NIGHT)
         | series("campaign_active", active, **NIGHT)
         | series("campaign_left_runs", left, **NIGHT)
+        | series("campaign_stopped", stopped, **NIGHT)
     )
 
 
+def half_failed(runs: int) -> dict[str, str]:
+    """Of so many runs of two strategies, those of the second one failed."""
+    found: dict[str, str] = {}
+    for strategy, failed in (("none", 0), ("pause", runs // 2)):
+        found |= series("campaign_runs_total", f"{runs // 2}x2000", **NIGHT, strategy=strategy)
+        found |= series("campaign_runs_failed_total", f"{failed}x2000", **NIGHT, strategy=strategy)
+    return found
+
+
 AT = "Campaign night of localhost:9742: "
+HALF = (
+    f"{AT}50% of its 6 runs failed, lost their guest or broke. A run that does not converge is an answer and does"
+    " not count."
+)
 WAITING = "are left. Its driver is at work:"
 
 HELD: dict[str, tuple[str, dict[str, str], dict[str, str], str, tuple[int, ...], tuple[int, ...]]] = {
@@ -100,19 +114,19 @@ HELD: dict[str, tuple[str, dict[str, str], dict[str, str], str, tuple[int, ...],
         "CampaignStuck", campaign("-86390x300", "0x300", "3x300"), NIGHT, "", (), (100,),
     ),
     "a campaign with nothing left": ("CampaignStuck", campaign("-5000x300", "0x300", "0x300"), NIGHT, "", (), (100,)),
-    "two failures of six": (
-        "CampaignFailureRatioHigh",
-        series("campaign_runs_total", "4x300", **NIGHT, strategy="none")
-        | series("campaign_runs_total", "2x300", **NIGHT, strategy="pause")
-        | series("campaign_runs_failed_total", "0x300", **NIGHT, strategy="none")
-        | series("campaign_runs_failed_total", "2x300", **NIGHT, strategy="pause"),
-        NIGHT, (f"{AT}33.33% of its 6 runs failed, lost their guest or broke. A run that does not converge is an answer"
-        " and does not count."), (20,), (5,),
+    "stopped by somebody, with runs left": (
+        "CampaignStuck", campaign("-50x300", "0x300", "3x300", stopped="1x300"), NIGHT, "", (), (40, 100, 250),
     ),
-    "all of four failed": (
-        "CampaignFailureRatioHigh",
-        series("campaign_runs_total", "4x300", **NIGHT, strategy="none")
-        | series("campaign_runs_failed_total", "4x300", **NIGHT, strategy="none"), NIGHT, "", (), (60,),
+    "three failures of six while it runs, for however long a run takes": (
+        "CampaignFailureRatioHigh", half_failed(6) | campaign("-3000x300", "1x300", "3x300"), NIGHT, HALF, (20, 250),
+        (5,),
+    ),
+    "three failures of six, told for ten minutes after its end and a minute more": (
+        "CampaignFailureRatioHigh", half_failed(6) | campaign("0x2000", "1x30 0x2000", "0x2000", stopped="0x30 1x2000"),
+        NIGHT, HALF, (20, 300, 590, 650), (5, 670, 1200),
+    ),
+    "half of four failed": (
+        "CampaignFailureRatioHigh", half_failed(4) | campaign("0x300", "1x300", "3x300"), NIGHT, "", (), (60,),
     ),
     "a target that misses one scrape": ("ExporterDown", {selector("up", {}): "1x10 0 1x100"}, {}, "", (), (12, 20, 60)),
     "one tick in ten is late": (

@@ -16,6 +16,12 @@ def campaign_metrics() -> list[Metric]:
 
     return [
         of("active", "gauge", "1 while the campaign's driver is at work", "active"),
+        of(
+            "stopped",
+            "gauge",
+            "1 once its driver ended in good order: all was run, or somebody wanted no more",
+            "stopped",
+        ),
         of("planned_runs", "gauge", "Runs that the plan asks for, by strategy", "planned", "strategy"),
         of("runs_total", "counter", "Runs that have ended, by strategy", "finished", "strategy"),
         of("runs_completed_total", "counter", "Those of them whose migration completed", "completed", "strategy"),

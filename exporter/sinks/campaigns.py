@@ -64,6 +64,7 @@ class CampaignReader:
         # a driver that has stopped said so: its lock need not be tried, which the next driver may want just then
         active = state.stopped is None and campaign_lives(campaign)
         found["active"][name] = float(active)
+        found["stopped"][name] = float(state.stopped is not None)
         found["left"][name] = float(len(state.slots_left))
         found["cells"][name] = float(len(state.cells))
         found["parked"][name] = float(len(state.parked_cells))
