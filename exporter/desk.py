@@ -66,6 +66,7 @@ class Desk:
         self._storing: dict[str, asyncio.Task[str | None]] = {}
         self._ended: dict[str, WatchedRun] = {}
         self._connections: set[asyncio.Task[Any] | None] = set()
+        self._leaving = False
         self._unasked: dict[str, float] = {}
         self._operations: Mapping[str, Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]] = {
             "attach": self._attach,
@@ -112,6 +113,10 @@ class Desk:
                 with contextlib.suppress(BadValueError):  # another was quicker
                     await self._detach({"run": name})
 
+    def turn_away(self) -> None:
+        """Take no request any more: who has connected and not asked yet finds that we have gone."""
+        self._leaving = True
+
     async def close(self) -> None:
         """Stop watching all runs (their journals stay, for the next exporter) and wait for those being stored."""
         for run in self._runs.values():
@@ -132,6 +137,8 @@ class Desk:
         self._connections.add(task)
         try:
             request = _request(await reader.readline())
+            if self._leaving:
+                return
             if request.get("op") == "watch":
                 await self._watch(str(request.get("run")), writer)
             else:

@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
@@ -23,7 +24,7 @@ from prometheus_client import CollectorRegistry
 from driver.clock import BOOT_ID
 from driver.datadir import DataDir, runtime_dir, write_json
 from driver.lock import try_lock
-from driver.watch import LINE_LIMIT, ExporterInfo, Mirroring, Sampling
+from driver.watch import LINE_LIMIT, ExporterInfo, Mirroring, Sampling, find_exporter
 from exporter.desk import Desk
 from exporter.episode import Surroundings
 from exporter.mirror.service import Mirrors
@@ -42,6 +43,9 @@ from workload.errors import MigrascopeError
 DEFAULT_PORT = 9742
 FIRST_RUN_SECONDS = 10.0
 LOOK_SECONDS = 0.1
+LEAVING_SECONDS = 8.0
+"""How long an exporter waits for one that is leaving: that ends its mirrors first."""
+
 LINGER_SHARE = 4.0
 """Series of an exporter that ends by itself linger at most so many times its own lingering: 120 s where that is 30."""
 GARBAGE_THRESHOLDS = (20_000, 20, 20)
@@ -134,7 +138,8 @@ async def _serve(
         )  # fmt: skip
         vms = ObservedVms(observing.qemus, observing.file, around) if observing else None
         listener = replace(listener, port=metrics.port)
-        async with _announced(data, desk, listener):
+        # the watch socket goes in the very moment in which nothing is found to do: no run comes between
+        async with _observed(vms), _announced(data, desk, listener):
             print(listener.url, flush=True)
             tidying = asyncio.create_task(desk.tidy())
             releasing = asyncio.create_task(desk.release_abandoned())
@@ -142,11 +147,10 @@ async def _serve(
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GARBAGE_THRESHOLDS)
-            async with _observed(vms):
-                await _until_idle(stop, desk, prometheus, linger_seconds)
-            releasing.cancel()
-            await desk.close()
-            await tidying
+            await _until_idle(stop, desk, prometheus, linger_seconds)
+        releasing.cancel()
+        await desk.close()
+        await tidying
     finally:
         await mirrors.close()
         await asyncio.to_thread(metrics.close)
@@ -183,11 +187,19 @@ async def _until_idle(
 
 @contextlib.contextmanager
 def _only_one(data: DataDir) -> Iterator[None]:
-    """Hold the data directory's exporter lock; it ends with this process, however that ends."""
-    with try_lock(data.exporter_lock) as taken:
-        if not taken:
+    """Hold the data directory's exporter lock; it ends with this process, however that ends.
+
+    One that holds it and is not announced is leaving (or has just begun): it is waited for.
+    """
+    deadline = time.monotonic() + LEAVING_SECONDS
+    while True:
+        with try_lock(data.exporter_lock) as taken:
+            if taken:
+                yield
+                return
+        if find_exporter(data) or time.monotonic() > deadline:
             raise MigrascopeError(f"data directory {data.path}: another exporter serves it ({data.exporter})")
-        yield
+        time.sleep(LOOK_SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -208,6 +220,7 @@ async def _announced(data: DataDir, desk: Desk, listener: Listener) -> AsyncIter
         try:
             yield
         finally:
+            desk.turn_away()
             data.exporter.unlink(missing_ok=True)
             data.file_sd.unlink(missing_ok=True)
             server.close()

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from dashboards.tables import mirrors_table
 from driver.datadir import DataDir, RunDir
@@ -169,24 +171,13 @@ def _send(arguments: argparse.Namespace, data: DataDir, chosen: Sequence[Spool],
     from exporter.mirror import again  # noqa: PLC0415 - Arrow would cost every other command 0.3 s
 
     before = sum(spool.checkpoint().dead_letters for spool in chosen)
-    stop = threading.Event()
-    worker = None
-    if find_exporter(data) is None:
-        forget_dead_exporters(data)
-        history.runs(data)  # closes runs whose driver died: nobody else would end them
-        worker = threading.Thread(target=_become, args=(data, stop), daemon=True)
-        worker.start()
-    try:
+    with _Sender(data) as sender:
         for run in runs:
             for spool in chosen:
                 again.spool_again(spool, run)
             if any(_half_full(spool) for spool in chosen):  # what was asked for is not to be dropped
-                _wait(chosen, arguments.wait)
-        _wait(chosen, arguments.wait)
-    finally:
-        stop.set()
-        if worker:
-            worker.join(process.JOIN_SECONDS + 1)
+                _wait(chosen, arguments.wait, sender)
+        _wait(chosen, arguments.wait, sender)
     found = [standing(spool) for spool in chosen]
     _show(arguments, found)
     refused = sum(mirror.dead_letters for mirror in found) - before
@@ -195,12 +186,39 @@ def _send(arguments: argparse.Namespace, data: DataDir, chosen: Sequence[Spool],
     return 1 if refused else 0
 
 
-def _become(data: DataDir, stop: threading.Event) -> None:
-    with process.only_one(data, stop):
-        process.mirror(data, stop)
+class _Sender:
+    """Becomes the mirror process of a data directory from the moment in which no exporter serves it."""
+
+    def __init__(self, data: DataDir) -> None:
+        self._data = data
+        self._stop = threading.Event()
+        self._worker: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        self.look()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._worker:
+            self._worker.join(process.JOIN_SECONDS + 1)
+
+    def look(self) -> None:
+        """See whether the exporter is still there; it may end for want of runs while something waits to be sent."""
+        if self._worker is None and find_exporter(self._data) is None:
+            forget_dead_exporters(self._data)
+            history.runs(self._data)  # closes runs whose driver died: nobody else would end them
+            self._worker = threading.Thread(target=self._become, daemon=True)
+            self._worker.start()
+
+    def _become(self) -> None:
+        with process.only_one(self._data, self._stop):
+            process.mirror(self._data, self._stop)
 
 
-def _wait(chosen: Sequence[Spool], seconds: float) -> None:
+def _wait(chosen: Sequence[Spool], seconds: float, sender: _Sender) -> None:
     deadline = time.monotonic() + seconds
     while waiting := [found for spool in chosen if _unsent(spool, found := standing(spool))]:
         if time.monotonic() >= deadline:
@@ -209,6 +227,7 @@ def _wait(chosen: Sequence[Spool], seconds: float) -> None:
                 f"mirror {first.mirror}: {first.waiting_runs} runs still wait after {seconds:g} s"
                 f" ({first.trouble or 'it is slow'}); they stay spooled, and `migrascope mirror flush` goes on"
             )
+        sender.look()
         time.sleep(LOOK_SECONDS)
 
 

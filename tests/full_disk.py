@@ -54,6 +54,7 @@ async def main(folder: Path, seconds: float, script: Script) -> dict[str, float]
     await asyncio.to_thread(run.end)
     await client.detach(run.run)
     await client.stored(run.run)
+    run.close()
     await asyncio.to_thread(wait_until, lambda: not any(mirror.waiting_runs for mirror in standings(data)))
     os.kill(client.info.pid, signal.SIGTERM)
     await asyncio.to_thread(os.waitpid, client.info.pid, 0)

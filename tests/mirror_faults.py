@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from driver.attachment import Attachment
 from driver.datadir import DataDir, RunDir
 from driver.marks import read_marks
 from driver.run import run_migration
@@ -108,7 +109,7 @@ async def campaign(
 
     InfluxDB is stopped before the first run of `away` and started after its last; it is killed in the middle of the
     runs in `killed`, answers 503 for so many seconds of those in `refusing`; the exporter is killed in the middle of
-    those in `exporter_killed`, and another attached, as a driver does.
+    those in `exporter_killed`; a driver's own attachment starts another.
     """
     asked = Sampling(influx_url=fleet.shim.url, influx_bucket=BUCKET)
     played: list[PlayedRun] = []
@@ -117,23 +118,25 @@ async def campaign(
             await asyncio.to_thread(fleet.stop)
         run = PlayedRun(fleet.data, f"20261124-{number:06}-play", fleet.consoles)
         played.append(run)
-        client = await start_exporter(fleet.data)
-        await client.attach(run.run, asked)
+        attachment = Attachment(fleet.data, run.dir, asked, start_exporter)
+        attachment.prepare()
+        await attachment.attach()
         await asyncio.sleep(seconds / 3)
         if number in killed:
             await asyncio.to_thread(fleet.kill)
         if number in exporter_killed:
-            os.kill(client.info.pid, signal.SIGKILL)
-            client = await start_exporter(fleet.data)
-            await client.attach(run.run, asked)
+            assert attachment.client
+            os.kill(attachment.client.info.pid, signal.SIGKILL)
         if number in refusing:
             fleet.shim.refuses = True
             await asyncio.sleep(refusing[number])
             fleet.shim.refuses = False
         await asyncio.sleep(seconds * 2 / 3)
         await asyncio.to_thread(run.end)
-        await client.detach(run.run)
-        await client.stored(run.run)
+        await attachment.detach()
+        await attachment.stored()
+        await attachment.close()
+        run.close()
         if away and number == away[-1]:
             await asyncio.to_thread(fleet.start)
     return await _told(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from driver.clock import Clock
 from driver.datadir import DataDir, RunDir
+from driver.lock import run_lock
 from driver.marks import Mark, append_mark
 from driver.record import read_record, write_record
 from driver.scenario import Scenario
@@ -39,7 +41,8 @@ class PlayedRun:
     def __post_init__(self) -> None:
         self.dir: RunDir = self.data.run(self.run)
         self.dir.path.mkdir()
-        self.dir.lock.touch()
+        self._held = contextlib.ExitStack()  # as a driver does: who finds the lock free takes the run for abandoned
+        self._held.enter_context(run_lock(self.dir))
         self.clock = Clock.now()
         self.console = self.consoles / f"{self.run}.log"
         self.console.touch()
@@ -65,6 +68,10 @@ class PlayedRun:
         record = read_record(self.dir)
         write_record(self.dir, replace(record, outcome="completed"))
         self.mark("outcome", "completed")
+
+    def close(self) -> None:
+        """The driver lets go of the run: it was detached."""
+        self._held.close()
 
     def _print(self) -> None:
         began = time.monotonic()

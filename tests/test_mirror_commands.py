@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 import threading
 from pathlib import Path
 
@@ -12,10 +15,12 @@ from driver.datadir import DataDir
 from exporter import history
 from exporter.mirror.destination import REMOTE_WRITE, Destination
 from exporter.mirror.feed import Feed
+from exporter.start import LINGER_VARIABLE, start_exporter
 from migrascope.main import main
 from tests.faulty import Fault, Request, Script
 from tests.mirroring import LINES, RUN, SAMPLES, influx, sent, spooled
 from tests.recorded import a_run
+from tests.waiting import until
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -62,6 +67,29 @@ def test_replay_sends_a_run_of_the_history_to_every_mirror_again(
     told = json.loads(capsys.readouterr().out)
     assert [mirror["samples"] for mirror in told] == [2 * len(SAMPLES)] * 2
     assert {request.path.partition("?")[0] for request in script.taken()} == {"/api/v2/write", "/write"}
+
+
+async def test_replay_beside_an_exporter_that_had_nothing_to_send_and_past_its_end(
+    data: DataDir, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LINGER_VARIABLE, "60")
+    sent(data, spooled(data, influx(script.url)))
+    history.store_run(data, data.run(RUN))
+    exporter = await start_exporter(data)
+    try:
+        script.requests.clear()
+        assert await asyncio.to_thread(run, data, "mirror", "replay", RUN) == 0
+        assert len(script.taken_lines()) == len(LINES)
+        script.requests.clear()
+        script.judge = lambda request: Fault(status=503)  # noqa: ARG005
+        replay = asyncio.create_task(asyncio.to_thread(run, data, "mirror", "replay", RUN))
+        await until(lambda: script.requests)
+    finally:
+        os.kill(exporter.info.pid, signal.SIGTERM)
+        await asyncio.to_thread(os.waitpid, exporter.info.pid, 0)
+    script.judge = lambda request: None  # noqa: ARG005
+    assert await replay == 0
+    assert len(script.taken_lines()) == len(LINES)
 
 
 def test_flush_gives_up_in_one_line_and_what_waits_stays_for_the_next(

@@ -131,11 +131,12 @@ class Feed:
             feed = self._feed(run)
             if feed.vm in busy:
                 continue
+            over = self._over(run)  # asked before reading: what was written last may come just before the end is told
             if chunk := feed.next():
                 self._deliver(feed, chunk)
                 busy.add(feed.vm)
                 moved = True
-            elif self._over(run):
+            elif over:
                 self._finish(feed)
                 moved = True
             elif run.live.exists():
@@ -169,10 +170,10 @@ class Feed:
             self._delivery.deliver(feed.last())
         except DroppedError:
             self._weighed_at = 0.0
-        del self._feeds[feed.run.run]
-        self._spool.finish(feed.run, feed.place)
-        self._checkpoint = self._checkpoint.moved(feed.run.run, None)
-        self._keep()
+        if self._spool.finish(feed.run, feed.place):
+            del self._feeds[feed.run.run]
+            self._checkpoint = self._checkpoint.moved(feed.run.run, None)
+            self._keep()
 
     def _over(self, run: SpooledRun) -> bool:
         """Whether a run that was read to its end gets no more: nobody writes it, and it has an outcome, or has gone."""

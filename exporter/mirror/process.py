@@ -27,8 +27,11 @@ from exporter.mirror.spool import Spool, spools
 from workload.errors import MigrascopeError
 
 LOOK_SECONDS = 0.25
-JOIN_SECONDS = 8.0
+JOIN_SECONDS = 3.0
+"""How long a request under way may take once the end was asked for; what it carried is sent again then."""
+
 RESTART_SECONDS = 2.0
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
 _PARENT_DEATH_SIGNAL = 1
 
 log = logging.getLogger(__name__)
@@ -42,8 +45,9 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="mirror: %(levelname)s: %(message)s", stream=sys.stderr)
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    # no handler: one that sets an event hangs for ever where the signal finds this thread inside the event's own lock
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    threading.Thread(target=_stop_when_told, args=(stop,), daemon=True).start()
     ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
     if os.getppid() != arguments.exporter:  # it died before we asked to be told
         return 0
@@ -51,6 +55,11 @@ def main() -> int:
     with only_one(data, stop):
         mirror(data, stop)
     return 0
+
+
+def _stop_when_told(stop: threading.Event) -> None:
+    signal.sigwait(_ENDING)
+    stop.set()
 
 
 @contextlib.contextmanager

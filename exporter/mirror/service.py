@@ -14,14 +14,14 @@ from driver.watch import Mirroring
 from exporter.mirror.destination import destinations_of
 from exporter.mirror.feed import has_work
 from exporter.mirror.spool import Spool, forget_dead_exporters, spool_for, spools
-from exporter.mirror.status import standings
+from exporter.mirror.status import Standing, standings
 from exporter.selfmetrics import SelfMetrics
 
 LOOK_SECONDS = 0.5
 GRACE_SECONDS = 10.0
 """How long an exporter that would end waits for mirrors after its last run; what is left then stays in the spool."""
 
-END_SECONDS = 10.0
+END_SECONDS = 5.0
 RESTART_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
@@ -55,8 +55,6 @@ class Mirrors:
 
     def start(self) -> None:
         """Begin to look after the mirror process; it is started once there is something to send."""
-        if any(has_work(spool) for spool in spools(self._data)):
-            self._wanted.set()
         self._tasks = [asyncio.create_task(self._care()), asyncio.create_task(self._show())]
 
     def spools_of(self, asked: Mirroring) -> list[Spool]:
@@ -121,10 +119,12 @@ class Mirrors:
     async def _show(self) -> None:
         while True:
             try:
-                found = await asyncio.to_thread(standings, self._data)
+                found, work = await asyncio.to_thread(_look, self._data)
             except OSError as error:
                 log.warning("spool: cannot be read: %s", error.strerror)
             else:
+                if work:  # of an exporter before us, or of a command that sends again
+                    self._wanted.set()
                 self._waiting = any(mirror.waiting_bytes or mirror.waiting_runs for mirror in found)
                 for mirror in found:
                     for figures, value in (
@@ -139,3 +139,8 @@ class Mirrors:
                     ):
                         figures.set(mirror.mirror, value=float(value))
             await asyncio.sleep(LOOK_SECONDS)
+
+
+def _look(data: DataDir) -> tuple[list[Standing], bool]:
+    """How the mirrors stand, and whether any has something to send."""
+    return standings(data), any(has_work(spool) for spool in spools(data))

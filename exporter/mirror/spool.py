@@ -144,11 +144,14 @@ class Spool:
         """Note that an exporter has closed a run's journal."""
         self._spooled(run).live.unlink(missing_ok=True)
 
-    def finish(self, run: SpooledRun, place: Place) -> None:
-        """Forget a run that is done with, unless it was spooled again meanwhile."""
+    def finish(self, run: SpooledRun, place: Place) -> bool:
+        """Forget a run that is done with, unless it was spooled or is written again meanwhile; whether it went."""
         with self._changing():
-            if run.since_ns == place.since_ns:
-                shutil.rmtree(run.kept.path, ignore_errors=True)
+            again = run.live.exists() or len(run.kept.journals()) > place.segment + 1
+            if run.since_ns != place.since_ns or again:
+                return False
+            shutil.rmtree(run.kept.path, ignore_errors=True)
+            return True
 
     @contextlib.contextmanager
     def adding(self, run: RunDir) -> Iterator[SpooledRun]:
