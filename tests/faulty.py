@@ -148,7 +148,7 @@ def faulty_server() -> Iterator[Script]:
     """Serve a script on a free port of loopback."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.script = Script(url=f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield server.script

@@ -186,7 +186,7 @@ def _stuttering(host: Host) -> Iterator[None]:
             process.send_signal(signal.SIGCONT)
             ended.wait(0.4)
 
-    thread = threading.Thread(target=stutter)
+    thread = threading.Thread(target=stutter, daemon=True)
     try:
         asyncio.run(client.attach(run.run, Sampling()))
         thread.start()

@@ -69,7 +69,7 @@ class Shim(ThreadingHTTPServer):
 def influx_shim(server: Server) -> Iterator[Shim]:
     """Stand in front of an InfluxDB 1."""
     shim = Shim(server.url)
-    thread = threading.Thread(target=shim.serve_forever, args=(0.02,))
+    thread = threading.Thread(target=shim.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
         yield shim

@@ -55,7 +55,7 @@ class PlayedRun:
             ),
         )  # fmt: skip
         self.mark("phase", "boot")
-        self._writer = threading.Thread(target=self._print)
+        self._writer = threading.Thread(target=self._print, daemon=True)
         self._writer.start()
 
     def mark(self, kind: str, name: str) -> None:

@@ -57,7 +57,7 @@ def test_a_disk_that_fills_up_in_mid_migration_breaks_the_run_in_one_line_and_le
         wait_until(lambda: data.all_runs() and "migrate" in [mark.name for mark in read_marks(data.all_runs()[0])])
         fill(small_disk)
 
-    filling = threading.Thread(target=fill_once_it_migrates)
+    filling = threading.Thread(target=fill_once_it_migrates, daemon=True)
     filling.start()
     status = main(["run", *GUEST.split(), *NEVER.split(), "--data-dir", str(small_disk)])
     filling.join()

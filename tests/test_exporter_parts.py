@@ -61,7 +61,7 @@ async def test_a_thread_that_ends_leaves_its_cpu_time_in_the_figures() -> None:
     own = SelfMetrics()
     burnt, alive = threading.Event(), threading.Event()
     async with ThreadsSource("source", os.getpid, time.time_ns, Pace(10, 100), own) as source:
-        worker = threading.Thread(target=burn)
+        worker = threading.Thread(target=burn, daemon=True)
         worker.start()
         assert await asyncio.to_thread(burnt.wait, 60)
         await source.rest()  # the first look at a thread that seems unnamed

@@ -95,7 +95,7 @@ def test_a_live_run_is_followed_and_ends_only_when_its_journal_is_closed_and_it_
     with JournalWriter(directory.new_journal(), header(RUN)) as journal:
         spool.follow(directory)
         stop = threading.Event()
-        worker = threading.Thread(target=lambda: Feed(data, spool, stop).run())
+        worker = threading.Thread(target=lambda: Feed(data, spool, stop).run(), daemon=True)
         worker.start()
         for batch in parts[:20]:
             journal.append(batch)
@@ -119,7 +119,7 @@ def test_a_line_that_is_being_written_is_left_until_it_is_whole(data: DataDir, s
     with journal.open("r+b") as file:
         file.truncate(cut)
     spool.runs()[0].live.touch()
-    worker = threading.Thread(target=lambda: sent(data, spool))
+    worker = threading.Thread(target=lambda: sent(data, spool), daemon=True)
     worker.start()
     wait_until(lambda: standing(spool).samples > 2000)
     before = standing(spool).samples
@@ -210,7 +210,7 @@ def test_a_full_spool_loses_its_oldest_samples_counts_them_and_keeps_the_order(
         history.store_run(data, data.run(name))
     held = spool.waiting_bytes(spool.checkpoint())
     assert held > MIB
-    worker = threading.Thread(target=lambda: sent(data, spool))
+    worker = threading.Thread(target=lambda: sent(data, spool), daemon=True)
     worker.start()
     wait_until(lambda: spool.waiting_bytes(spool.checkpoint()) <= MIB)
     most = MIB + held / len(names)

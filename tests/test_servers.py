@@ -32,7 +32,7 @@ class OneGauge(BaseHTTPRequestHandler):
 @pytest.fixture
 def target() -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), OneGauge) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         yield f"127.0.0.1:{server.server_port}"
         server.shutdown()
