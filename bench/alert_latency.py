@@ -12,20 +12,20 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from dashboards import stack
 from driver.datadir import DataDir
 from exporter import history
+from tests.waiting import wait_until
 from tests.webhook import Told, receiving
 from workload.cache import cache_dir
 
 RUN = ("--bandwidth-mib-s", "32", "--downtime-limit-ms", "100", "--memory-mib", "128", "--working-set-mib", "16",
-       "--granularity-mib", "4", "--max-time-seconds", "20", "--accel", "tcg", "--warm-start")  # fmt: skip
+       "--granularity-mib", "4", "--max-time-seconds", "12", "--accel", "tcg", "--warm-start")  # fmt: skip
 ALERT = "MigrationNotConverging"
-PAUSE_SECONDS = 40.0
-"""Between two runs: until the one before has been told to be resolved."""
+PAUSE_SECONDS = 60.0
+"""Between two runs, at most: until the one before has been told to be resolved."""
 
 
 def main() -> None:
@@ -40,6 +40,8 @@ def main() -> None:
         try:
             stack.up(data, cache_dir(), webhook=told.url)
             for number in range(arguments.runs):
+                if number:
+                    wait_until(lambda: told.alerts("resolved"), PAUSE_SECONDS)
                 found.append(one(data, told))
                 print(f"run {number + 1}: {found[-1]:.2f} s", flush=True)
         finally:
@@ -55,13 +57,8 @@ def one(data: DataDir, told: Told) -> float:
     run = data.all_runs()[-1]
     rows = history.load(data, run, "verdict").to_pylist()
     verdict = min(row["time_ns"] for row in rows if row["not_converging"]) / 1e9
-    deadline = time.monotonic() + PAUSE_SECONDS
-    while not told.alerts("resolved") and time.monotonic() < deadline:
-        time.sleep(0.2)
-    arrived = told.first(ALERT)
-    if arrived is None:
-        raise SystemExit(f"run {run.run}: {ALERT} was not told")
-    return float(arrived - verdict)
+    wait_until(lambda: told.first(ALERT), PAUSE_SECONDS, f"run {run.run}: {ALERT} was not told")
+    return float((told.first(ALERT) or 0.0) - verdict)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def _overview_cell(found: Findings, recommendation: Recommendation, way: str) ->
 
 
 def figures_table(groups: Sequence[GroupStatistics], ways: Ways, picked: str | None) -> str:
-    """One condition: every figure of each way, with median, interval and 95th percentile."""
+    """One condition: every figure of each way, with median, interval, 95th percentile and the number of its values."""
     heads = "".join(f"<th class=words>{swatch(ways[g.group.way])}{escape(g.group.way)}</th>" for g in groups)
     completed = "".join(_cell(rate_words(g.convergence), _not_counted(g), g.group.way == picked) for g in groups)
     rows = [f"<tr><th>completed<span class=more>of the runs that answer; 95 % interval</span></th>{completed}</tr>"]
@@ -145,13 +145,13 @@ def _cell(text: str, more: str, picked: bool) -> str:
 
 
 def _spread(figure: Distribution, name: str) -> str:
-    """The interval of the median and the 95th percentile, of one value neither."""
-    text = METRICS[name].text
+    """The interval of the median, the 95th percentile and how many runs have the figure; of one value only that."""
+    text, count = METRICS[name].text, f"n = {len(figure.values)}"
     if len(figure.values) == 1:
-        return "one run"
+        return count
     interval = figure.median_interval
     bounds = f"{text(interval[0])} to {text(interval[1])}; " if interval else ""
-    return f"{bounds}p95 {text(figure.p95)}"
+    return f"{bounds}p95 {text(figure.p95)}; {count}"
 
 
 def _not_counted(one: GroupStatistics) -> str:

@@ -143,11 +143,20 @@ def _contest(
 def _rank_test(one: Sequence[float], other: Sequence[float]) -> float:
     if len({*one, *other}) == 1:
         return 1.0  # all alike
+    if 1 in (len(one), len(other)):
+        return _rank_of_one(*((one, other) if len(one) == 1 else (other, one)))
     ties = len({*one, *other}) < len(one) + len(other)
     method: object = "auto"
     if ties and min(len(one), len(other)) <= EXACT_RUNS:
         method = stats.PermutationMethod(n_resamples=9999, rng=np.random.default_rng(SEED))
     return float(stats.mannwhitneyu(one, other, alternative="two-sided", method=method).pvalue)
+
+
+def _rank_of_one(alone: Sequence[float], others: Sequence[float]) -> float:
+    """How often one of all these values, taken at random, has a rank as far from the middle as this single one has."""
+    ranks = stats.rankdata([*alone, *others])
+    away = np.abs(ranks - ranks.mean())
+    return float((away >= away[0]).mean())
 
 
 def _ratio(one: Any, other: Any, axis: int = -1) -> Any:

@@ -58,6 +58,13 @@ def test_the_page_says_what_to_take_under_each_condition_and_at_what_cost(report
     assert "costs the guest less work (by less than 100 ms)" in text
 
 
+def test_beside_each_figure_stands_how_many_runs_have_it() -> None:
+    known, others = rows("post-copy", [1.0, 1.1, 1.2]), rows("post-copy", [1.1, 1.3], first=50)
+    bare = [replace(row, figures={**row.figures, "destination_cpu_seconds": None}) for row in others]
+    text = text_of(page(a_report([*known, *bare])))
+    assert {count: text.count(f"n = {count}") for count in (3, 5)} == {3: 1, 5: len(METRICS) - 1}
+
+
 def test_what_a_plan_or_a_reason_says_is_shown_as_text(report: CampaignReport) -> None:
     html = page(report)
     assert "&lt;which&gt; way &amp; out" in html

@@ -144,6 +144,26 @@ def test_a_contest_is_told_from_both_sides_with_the_ratio_of_the_medians() -> No
     assert verdict_on(found, {}, "total_seconds", "post-copy-3", "xbzrle")[1] is None
 
 
+@pytest.mark.parametrize(
+    ("one", "others", "p"),
+    [
+        ([1.0], [1.0, 2.0], 1.0),  # ranks 1.5, 1.5 and 3: none of them is nearer to the middle than this one
+        ([2.0], [1.0, 1.0], 1 / 3),
+        ([1.0], [2.0], 1.0),
+        ([1.0], [2.0, 3.0, 4.0], 0.5),
+    ],
+)
+def test_a_single_run_is_set_against_others_as_a_campaign_that_was_stopped_leaves_it(
+    one: list[float], others: list[float], p: float
+) -> None:
+    for first, second in ((one, others), (others, one)):
+        found = told(rows("post-copy", first), rows("none", second, 50)).contests
+        said, contest = verdict_on(found, {}, "total_seconds", "post-copy-3", "pre-copy")
+        assert contest
+        assert contest.p == pytest.approx(p)
+        assert said == CANNOT_TELL
+
+
 def test_convergence_is_told_by_fishers_test() -> None:
     found = told(rows("post-copy", APART[0]), failed("none", 6, 50)).contests
     said, contest = verdict_on(found, {}, CONVERGENCE, "post-copy-3", "pre-copy")
