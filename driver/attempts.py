@@ -33,6 +33,7 @@ class Attempts:
         ledger: Ledger,
         memory_bytes: int,
         load: Load | None,
+        let_go: Load | None,
     ) -> None:
         self._scenario = scenario
         self._pair = pair
@@ -40,6 +41,7 @@ class Attempts:
         self._ledger = ledger
         self._memory_bytes = memory_bytes
         self._load = load
+        self._let_go = let_go
         self.migration = self._migration(1)
 
     async def go(self, address: str, renew: Renew, destination_dies: Watch) -> Ending:
@@ -76,5 +78,5 @@ class Attempts:
     def _migration(self, number: int) -> Migration:
         return Migration(
             self._scenario.attempt(number), self._pair.source, self._pair.destination, self._events, self._ledger,
-            self._memory_bytes, load=self._load,
+            self._memory_bytes, load=self._load, let_go=self._let_go,
         )  # fmt: skip

@@ -60,7 +60,7 @@ def unsupported(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> 
 
 
 def _unknown(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:
-    wanted = [*capabilities(scenario), *parameters(scenario, hardware.memory_bytes)]
+    wanted = [*capabilities(scenario, disk=hardware.disk_mib > 0), *parameters(scenario, hardware.memory_bytes)]
     wanted += TLS_PARAMETERS if scenario.tls != "none" else ()
     known = {*binary.capabilities, *binary.parameters}
     for name in wanted:
@@ -121,6 +121,14 @@ def _recovery(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> st
     return None
 
 
+def _disk(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    if hardware.disk_mib and scenario.carrier.saves:
+        return f"a disk is mirrored to a QEMU that listens; {scenario.transport} saves the guest to a file"
+    if hardware.disk_mib and scenario.attempts > 1:
+        return f"a disk is mirrored to one destination, and attempts={scenario.attempts} may want another"
+    return None
+
+
 def _machine(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
     if hardware.machine not in binary.machines:
         return f"this QEMU {binary.version} was built without the machine type {hardware.machine}"
@@ -135,6 +143,6 @@ def _known_fault(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) ->
 
 
 RULES: tuple[Rule, ...] = (
-    _machine, _address, _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _dirty_ring, _recovery,
+    _machine, _address, _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _dirty_ring, _recovery, _disk,
     _known_fault,
 )  # fmt: skip

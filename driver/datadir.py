@@ -69,6 +69,15 @@ class RunDir:
         for path in (self.state, self.state.with_suffix(".part")):
             path.unlink(missing_ok=True)
 
+    def disk(self, role: str) -> Path:
+        """The disk of `source` or `destination`, while the run lasts."""
+        return self.path / f"disk-{role}.raw"
+
+    def remove_disks(self) -> None:
+        """Remove both disks."""
+        for role in ("source", "destination"):
+            self.disk(role).unlink(missing_ok=True)
+
     def journals(self) -> list[Path]:
         """The journal's segments in the order of writing."""
         return sorted(self.path.glob("journal.*"))

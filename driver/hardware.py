@@ -34,6 +34,10 @@ class Hardware:
         0, unit="MiB", help="back the guest's RAM with the host's huge pages of 2 or 1024 MiB; 0 = ordinary pages",
         group="hardware", low=2, high=1024, zero=True,
     )  # fmt: skip
+    disk_mib: int = setting(
+        0, unit="MiB", help="size of a virtio disk that is mirrored to the destination over NBD; 0 = none",
+        group="hardware", low=1, high=1 << 24, zero=True,
+    )  # fmt: skip
     source_cpus: str = setting("", unit="LIST", help="host CPUs of the source, as 0-1,4; empty = all", group="hardware")
     destination_cpus: str = setting("", unit="LIST", help="host CPUs of the destination", group="hardware")
     source_nodes: str = setting(
@@ -50,6 +54,8 @@ class Hardware:
             raise BadValueError(f"hardware.dirty_ring_size={size}: only KVM has a dirty ring, accelerator is tcg")
         if self.machine == "microvm" and self.vcpus > 1:
             raise BadValueError(f"hardware.vcpus={self.vcpus}: want 1 on a microvm (docs/qemu.md)")
+        if self.machine == "microvm" and self.disk_mib:
+            raise BadValueError(f"hardware.disk_mib={self.disk_mib}: want 0 on a microvm, which has no PCI; or pc, q35")
         if self.huge_pages_mib not in (0, 2, 1024):
             raise BadValueError(f"hardware.huge_pages_mib={self.huge_pages_mib}: want 0 (off), 2 or 1024")
         for name in ("source_cpus", "destination_cpus", "source_nodes", "destination_nodes"):

@@ -22,7 +22,7 @@ from driver.request import Request
 from workload.cache import cache_dir
 from workload.errors import BadValueError, UnsupportedError
 from workload.image import Initrd, build_initrd, guest_command_line
-from workload.kernel import Kernel, find_kernel
+from workload.kernel import Kernel, disk_modules, find_kernel
 from workload.settings import Workload
 
 KERNEL_MIB, KERNEL_SHARE = 62, 0.04
@@ -80,6 +80,7 @@ class Kit:
             incoming=incoming,
             # the destination must run by itself once it has been migrated to
             paused=role == "source",
+            disk=run.disk(role) if self.hardware.disk_mib else None,
             gib_pages=self.workload.guest_page_size == "1g-hugetlb",
         )
 
@@ -97,7 +98,7 @@ def slow_path_kib(accelerator: str, versions: Iterable[str]) -> int:
 
 
 def check_fits(hardware: Hardware, workload: Workload, qemus: int = 2) -> None:
-    """Check that the guest fits into its RAM, and `qemus` of them into the host's free memory.
+    """Check that the guest fits into its RAM, has the disk that it writes, and `qemus` of it fit into free memory.
 
     Raises:
         BadValueError: with the figures.
@@ -108,6 +109,11 @@ def check_fits(hardware: Hardware, workload: Workload, qemus: int = 2) -> None:
             f"hardware.memory_mib={hardware.memory_mib}: want at least the working set's {workload.working_set_mib} MiB"
             f" and about {kept_mib} MiB for the guest's kernel"
         )
+    for _, phase in workload.timeline():
+        if phase.disk_write_mib_s and not hardware.disk_mib:
+            raise BadValueError(
+                f"workload.disk_write_mib_s={phase.disk_write_mib_s}: want hardware.disk_mib above 0, a disk"
+            )
     free_mib = psutil.virtual_memory().available >> 20
     if qemus * hardware.memory_mib > free_mib:
         raise BadValueError(
@@ -129,7 +135,8 @@ async def find_kit(request: Request) -> Kit:
     destination = source if wanted == request.source_binary else await binary_facts(wanted)
     machine = await machine_type(request.hardware.machine, source, destination)
     kernel = await asyncio.to_thread(find_kernel, request.kernel, cache)
-    initrd = await asyncio.to_thread(build_initrd, cache)
+    modules = await asyncio.to_thread(disk_modules, kernel, cache) if request.hardware.disk_mib else ()
+    initrd = await asyncio.to_thread(build_initrd, cache, modules)
     accelerator = await choose_accelerator(request.hardware.accelerator, source.path, kernel, initrd, cache)
     if request.hardware.dirty_ring_size and accelerator.name != "kvm":
         raise UnsupportedError(

@@ -10,8 +10,8 @@ import orjson
 
 from driver.datadir import RunDir, append_line
 
-PHASES = ("start", "negotiate", "boot", "restore", "settle", "migrate", "switchover", "recover", "end")
-"""The phases of a run in their order; `restore` stands for `boot` in a warm start."""
+PHASES = ("start", "negotiate", "boot", "restore", "settle", "mirror", "migrate", "switchover", "recover", "end")
+"""The phases of a run in their order; `restore` stands for `boot` in a warm start, `mirror` is there with a disk."""
 
 KINDS = ("phase", "action", "outcome")
 

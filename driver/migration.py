@@ -49,7 +49,8 @@ class Reporter(Protocol):
 class Migration:
     """Steers one migration by QEMU's events, and by a poll where an event should go missing.
 
-    `load` is called once the source has completed, where the guest was saved to a file that is still to be loaded.
+    `load` is called once the source has completed, where the guest was saved to a file that is still to be loaded;
+    `let_go` as the guest stands still for the switchover, where QEMU waits for leave to go on with it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Migration:
         reporter: Reporter,
         memory_bytes: int = 0,
         load: Load | None = None,
+        let_go: Load | None = None,
     ) -> None:
         self.scenario = scenario
         self.conditions = scenario
@@ -72,6 +74,7 @@ class Migration:
         self._reporter = reporter
         self._memory_bytes = memory_bytes
         self._load = load
+        self._let_go = let_go
         self._steps = scenario.steps
         self._judge = Judge(
             downtime_limit_seconds=scenario.downtime_limit_seconds,
@@ -135,6 +138,8 @@ class Migration:
             progress = await self._ask()
             if progress.ended:
                 return await self._ended(progress)
+            if progress.status == "pre-switchover" and self._let_go:
+                await self._let_go()
             if progress.status == "postcopy-paused":
                 hopeless = self._recoveries >= self.scenario.post_copy_recoveries
                 if await self._arrived_before(LAST_WORD_SECONDS if hopeless else PAUSED_SECONDS):

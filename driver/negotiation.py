@@ -21,17 +21,18 @@ async def negotiate(
     credentials: Credentials | None = None,
     *,
     anew: bool = False,
+    disk: bool = False,
 ) -> Mapping[str, Any]:
     """Have both QEMUs accept every capability and parameter, the destination first; returns what was set.
 
     `credentials` are given where the scenario wants TLS. `anew`: the source has agreed before and has its keys, and
-    what its parameters have become since is put back. The answer has `capabilities`, a list of names, and `parameters`,
-    in QEMU's own words and units.
+    what its parameters have become since is put back. `disk`: the guest has one. The answer has `capabilities`, a
+    list of names, and `parameters`, in QEMU's own words and units.
 
     Raises:
         UnsupportedError: one of them does not know or refuses one.
     """
-    names, values = capabilities(scenario), parameters(scenario, memory_bytes)
+    names, values = capabilities(scenario, disk=disk), parameters(scenario, memory_bytes)
     if credentials:
         values |= PARAMETERS
     for role, qemu in (("destination", destination), ("source", source)):

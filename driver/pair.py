@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from driver.datadir import RunDir
+from driver.disk import make_disk
 from driver.host import run_hosts
 from driver.kit import Kit
 from driver.monitor import Event
@@ -78,9 +79,16 @@ class Pair:
 
 @contextlib.asynccontextmanager
 async def launched_pair(
-    kit: Kit, scenario: Scenario, run: RunDir, runtime: Path, events: asyncio.Queue[Event], *, restores: bool
+    kit: Kit,
+    scenario: Scenario,
+    run: RunDir,
+    runtime: Path,
+    events: asyncio.Queue[Event],
+    *,
+    restores: bool,
+    disk: Path | None = None,
 ) -> AsyncIterator[Pair]:
-    """Make the hosts and start both QEMUs; a source that `restores` waits for its saved guest.
+    """Make the hosts and start both QEMUs; a source that `restores` waits for its saved guest, whose disk is `disk`.
 
     Raises:
         UnsupportedError: the hosts cannot be made here.
@@ -89,6 +97,10 @@ async def launched_pair(
     async with contextlib.AsyncExitStack() as stack:
         hosts = await stack.enter_async_context(run_hosts(scenario, runtime))
         stack.callback(run.remove_state)
+        stack.callback(run.remove_disks)
+        for role in hosts if kit.hardware.disk_mib else ():
+            like = disk if role == "source" else None
+            await asyncio.to_thread(make_disk, run.disk(role), kit.hardware.disk_mib, like)
 
         async def launch(role: str) -> Qemu:
             incoming, prefix = role == "destination" or restores, hosts[role].prefix

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from driver.disk import disk_options
 from driver.hardware import Hardware
 from driver.monitor import ANSWER_SECONDS, Event, Monitor, MonitorLostError
 from driver.parent_death import die_with_parent
@@ -63,6 +64,7 @@ class Launch:
     incoming: bool
     paused: bool
     gib_pages: bool = False
+    disk: Path | None = None
 
 
 def command_line(launch: Launch, monitor_fd: int) -> list[str]:
@@ -89,6 +91,7 @@ def command_line(launch: Launch, monitor_fd: int) -> list[str]:
     line += ["-cpu", "host"] * (launch.accelerator == "kvm")
     line += ["-cpu", "qemu64,+pdpe1gb"] * (launch.accelerator == "tcg" and launch.gib_pages)
     line += ["-overcommit", "mem-lock=on"] * hardware.locked_pages
+    line += disk_options(launch.disk) if launch.disk else []
     line += ["-S"] * launch.paused
     line += ["-incoming", "defer"] * launch.incoming
     return line

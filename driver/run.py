@@ -16,6 +16,8 @@ from driver.attempts import Attempts
 from driver.check import refusal
 from driver.clock import Clock
 from driver.datadir import DataDir, RunDir
+from driver.disk import check_room
+from driver.disk_mirror import DiskMirror, MirrorLostError
 from driver.facts import git_revision, host_facts
 from driver.guest import Guest, GuestLostError
 from driver.kit import check_fits, find_kit
@@ -72,6 +74,7 @@ async def run_migration(
         BrokenError: not even the record could be written.
     """
     check_fits(request.hardware, request.workload)
+    check_room(request.hardware, data.runs)
     with driver_lock():
         run = data.run(request.run or new_run_id())
         try:
@@ -169,7 +172,7 @@ class _Run:
             return Ending(outcome="guest_lost", reason=str(error))
         except QemuDiedError as error:
             return self._after_death(error)
-        except RefusedError as error:
+        except (RefusedError, MirrorLostError) as error:
             return Ending(outcome="failed", reason=str(error))
         except UnsupportedError as error:
             return Ending(outcome="unsupported", reason=str(error))
@@ -192,30 +195,38 @@ class _Run:
         image = await warm_image(kit, self.runtime) if self.request.warm_start else None
         scenario = self.request.scenario
         pair = await stack.enter_async_context(
-            launched_pair(kit, scenario, self.run, self.runtime, self.events, restores=image is not None)
-        )
+            launched_pair(kit, scenario, self.run, self.runtime, self.events, restores=image is not None,
+                          disk=image.disk if image else None)
+        )  # fmt: skip
         consoles = {role: self.run.console(role) for role in pair.qemus}
         self.guest = await stack.enter_async_context(
             Guest(kit.hardware.vcpus, consoles, image.ready if image else None, self.request.settle)
         )
         if scenario.kind == "save":
             self.saving = Saving(scenario.transport, pair.route, pair.destination, self.ledger.clock)
+        mirror = None
+        if kit.hardware.disk_mib:
+            mirror = DiskMirror(scenario, pair.source, pair.destination, pair.route, self.ledger)
         self.attempts = attempts = Attempts(
             scenario, pair, self.events, self.ledger, self.request.hardware.memory_bytes,
-            load=self.saving.load if self.saving else None,
+            load=self.saving.load if self.saving else None, let_go=mirror.let_go if mirror else None,
         )  # fmt: skip
+        migration = attempts.migration
         return await race(
-            self._phases(pair, image, self.guest, attempts),
+            self._phases(pair, image, self.guest, attempts, mirror),
             self.guest.follow(),
             self.guest.watch_silence(
                 lambda: self._should_be_heard(pair, attempts), lambda: attempts.migration.throttle_share
             ),
             self._source_dies(pair.source, attempts),
-            self._destination_dies(pair.destination, attempts.migration),
+            self._destination_dies(pair.destination, migration),
             pair.watch_stopped(),
+            *([mirror.watch(lambda: not migration.started or migration.under_way)] if mirror else ()),
         )
 
-    async def _phases(self, pair: Pair, image: WarmImage | None, guest: Guest, attempts: Attempts) -> Ending:
+    async def _phases(
+        self, pair: Pair, image: WarmImage | None, guest: Guest, attempts: Attempts, mirror: DiskMirror | None
+    ) -> Ending:
         source, destination, scenario = pair.source, pair.destination, self.request.scenario
         if image:
             self.ledger.phase("restore")
@@ -223,7 +234,8 @@ class _Run:
         self.ledger.phase("negotiate")
         if scenario.tls != "none":
             self.keys = await asyncio.to_thread(make_credentials, scenario.tls, self.runtime)
-        agreed = await negotiate(source, destination, scenario, self.request.hardware.memory_bytes, self.keys)
+        memory_bytes = self.request.hardware.memory_bytes
+        agreed = await negotiate(source, destination, scenario, memory_bytes, self.keys, disk=mirror is not None)
         self.ledger.learn(negotiated={"machine": source.launch.machine, **agreed})
         address = await open_stream(scenario.transport, pair.route, source, destination)
         await self._attach(pair)
@@ -237,6 +249,12 @@ class _Run:
         self._learn_guest(settled_bytes_per_second=settled)
         bound = self.request.settle.settle_seconds
         self.ledger.action("settled", {"bytes_per_second": settled, "steady": steady, "within_seconds": bound})
+        if mirror:
+            self.ledger.phase("mirror")
+            await mirror.begin()
+            if late := await mirror.until_ready():
+                self.ledger.phase("end")
+                return late
         self.ledger.phase("migrate")
         ending = await attempts.go(
             address, lambda: self._renew(pair), lambda migration: self._destination_dies(pair.destination, migration)

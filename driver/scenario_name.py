@@ -60,6 +60,8 @@ TAGS: Mapping[str, str] = {
     "zero_copy_send": "zero-copy",
     "return_path": "no-return-path",
     "switchover_ack": "switchover-ack",
+    "disk_copy_mode": "{}",
+    "disk_mirror_mib_s": "mirror-{}mib-s",
 }
 """How a field is told where no strategy tells it; the others as `field-name-value`."""
 

@@ -13,6 +13,8 @@ WEEK_SECONDS = 604_800
 MULTIFD_COMPRESSIONS = ("none", "zlib", "zstd", "qpl", "uadk", "qatzip")
 ZERO_PAGE_DETECTIONS = ("default", "none", "legacy", "multifd")
 TLS_KINDS = ("none", "psk", "x509")
+COPY_MODES = ("background", "write-blocking")
+"""Of QEMU's MirrorCopyMode (qapi/block-core.json)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +168,20 @@ class Multifd:
     zero_copy_send: bool = setting(
         False, unit="", help="hand pages to the kernel without copying them (tcp, locked memory)", group="multifd"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disk:
+    """How the guest's disk, where its hardware has one, is copied to the destination."""
+
+    disk_copy_mode: str = setting(
+        "background", unit="", group="disk", choices=COPY_MODES,
+        help="copy what the guest writes to its disk later, or have each of its writes wait for the destination's copy",
+    )  # fmt: skip
+    disk_mirror_mib_s: int = setting(
+        0, unit="MiB/s", help="cap on what the disk's mirror copies in a second; 0 = none", group="disk", low=1,
+        high=MOST_MIB_S, zero=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,8 +155,8 @@ STRATEGIES: dict[str, Strategy] = {
 """Each strategy of `scenario.STRATEGIES`."""
 
 
-def capabilities(scenario: Scenario) -> tuple[str, ...]:
-    """QEMU's capabilities that a scenario wants, on both sides.
+def capabilities(scenario: Scenario, *, disk: bool = False) -> tuple[str, ...]:
+    """QEMU's capabilities that a scenario wants, on both sides; with a disk it waits for that before the switchover.
 
     `events` is always on: events steer. With `return-path` the source says `completed` only once the destination has
     it all; a transport without a way back has none.
@@ -165,6 +165,7 @@ def capabilities(scenario: Scenario) -> tuple[str, ...]:
     wanted += ["return-path"] * (scenario.return_path and scenario.carrier.back_channel)
     wanted += ["switchover-ack"] * scenario.switchover_ack
     wanted += scenario.carrier.capabilities
+    wanted += ["pause-before-switchover"] * disk
     for name in scenario.strategies:
         wanted += STRATEGIES[name].capabilities(scenario)
     return tuple(wanted)

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from driver.datadir import RunDir, read_json, write_json
+from driver.disk import make_disk
 from driver.guest import Guest
 from driver.kit import Kit
 from driver.monitor import Event
@@ -35,9 +36,10 @@ UNLIMITED_BYTES_PER_SECOND = 1 << 40
 
 @dataclass(frozen=True, kw_only=True)
 class WarmImage:
-    """A saved guest: its state's file, and from its sidecar what it said when it was booted and its settled pace."""
+    """A saved guest: its state's file, its disk, and from its sidecar what it said at boot and its settled pace."""
 
     state: Path
+    disk: Path | None
     ready: Ready
     settled_bytes_per_second: float
 
@@ -81,7 +83,7 @@ async def measure_rate(kit: Kit, runtime: Path) -> float:
         MigrascopeError: it did not boot or settle.
     """
     with tempfile.TemporaryDirectory(dir=runtime) as scratch:
-        async with _settled(kit, Path(scratch)) as (_, guest_pace, _ready):
+        async with _settled(kit, Path(scratch), Path(scratch) / "disk") as (_, guest_pace, _ready):
             return guest_pace
 
 
@@ -98,7 +100,7 @@ async def restore(source: Qemu, image: WarmImage) -> None:
 async def _make(kit: Kit, runtime: Path, place: Path) -> None:
     scratch = Path(tempfile.mkdtemp(dir=place.parent, prefix=".new-"))
     try:
-        async with _settled(kit, runtime) as (qemu, settled, ready):
+        async with _settled(kit, runtime, scratch / "disk") as (qemu, settled, ready):
             await qemu.execute("stop")
             await qemu.execute("migrate-set-parameters", {"max-bandwidth": UNLIMITED_BYTES_PER_SECOND})
             await qemu.execute("migrate", {"uri": f"exec:cat > {shlex.quote(str(scratch / 'state'))}"})
@@ -110,10 +112,13 @@ async def _make(kit: Kit, runtime: Path, place: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _settled(kit: Kit, scratch: Path) -> AsyncIterator[tuple[Qemu, float, Ready]]:
-    """Boot a guest of its own and yield it once it has settled."""
+async def _settled(kit: Kit, scratch: Path, disk: Path) -> AsyncIterator[tuple[Qemu, float, Ready]]:
+    """Boot a guest of its own, whose disk, if it has one, is made at `disk`, and yield it once it has settled."""
     run = RunDir(path=scratch)
     launch = kit.launch("source", run, scratch, incoming=False)
+    if launch.disk:
+        await asyncio.to_thread(make_disk, disk, kit.hardware.disk_mib)
+        launch = replace(launch, disk=disk)
     events: asyncio.Queue[Event] = asyncio.Queue()
     async with Qemu(launch, events) as qemu, Guest(kit.hardware.vcpus, {"source": launch.console}) as guest:
         settled, ready = await race(_boot(qemu, guest), guest.follow(), _dies(qemu, guest))
@@ -152,6 +157,7 @@ def _read(place: Path) -> WarmImage:
         data = read_json(where)
         return WarmImage(
             state=place / "state",
+            disk=place / "disk" if (place / "disk").exists() else None,
             ready=from_json(Ready, data["ready"], str(where)),
             settled_bytes_per_second=float(data["settled_bytes_per_second"]),
         )

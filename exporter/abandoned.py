@@ -36,6 +36,7 @@ def close_abandoned(run: RunDir) -> RunRecord:
             record = replace(record, outcome="abandoned", reason=f"the {who} died {where}")
             write_record(run, record)
             run.remove_state()
+            run.remove_disks()
         return record
 
 
