@@ -78,7 +78,7 @@ def contests_table(found: Sequence[Contest]) -> str:
         of_pair = {contest.metric: contest for contest in found if (contest.first, contest.second) == (first, second)}
         cells = "".join(_verdict_cell(of_pair[name]) for name in names if name in of_pair)
         answers = of_pair[CONVERGENCE]
-        against = f"against {second}; {answers.first_runs} and {answers.second_runs} runs"
+        against = f"against {second}; n = {answers.first_runs} and {answers.second_runs}"
         rows.append(f"<tr><th>{escape(first)}<span class=more>{escape(against)}</span></th>{cells}</tr>")
     return scrolled(f"<thead><tr><th>pair</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>")
 

@@ -54,7 +54,7 @@ METRICS: Mapping[str, Metric] = {
         less="takes less CPU at the destination",
     ),
     "sent_bytes_per_gib": Metric(
-        name="sent a GiB of RAM", text=size, note="bytes on the wire for each GiB of the guest's RAM",
+        name="sent per GiB of RAM", text=size, note="bytes on the wire for each GiB of the guest's RAM",
         less="sends less",
     ),
     "extra_memory_bytes": Metric(
@@ -123,8 +123,9 @@ def _cost(winner: GroupStatistics) -> str:
     rate = winner.convergence
     sure = f"with 95 % confidence {rate.low * 100:.0f} to {percent(rate.high)} of all"
     cpu = f"{median('source_cpu_seconds')} of CPU on the source, {median('destination_cpu_seconds')} on the destination"
+    only = "It" if rate.count == 1 else "In the median it"
     return (
-        f"It completed {rate.count} of {rate.of} runs ({sure}). In the median it took {median('total_seconds')}, the"
+        f"It completed {rate.count} of {_runs(rate.of)} ({sure}). {only} took {median('total_seconds')}, the"
         f" guest was dark for {median('blackout_seconds')} and lost {median('lost_seconds')} of work; it cost {cpu},"
         f" and {median('sent_bytes_per_gib')} sent for each GiB of the guest's RAM."
     )
@@ -138,7 +139,7 @@ def _beaten(contest: Contest, found: Recommendation) -> str:
     much = f" (with {other} {digits(1 / ratio)} times as much)" if ratio else ""
     return (
         f"{other} completes as well, but {found.way} {METRICS[contest.metric].less}{much}:"
-        f" q {digits(contest.q or 0.0)} at {contest.first_runs} and {contest.second_runs} runs."
+        f" q {digits(contest.q or 0.0)} at {contest.first_runs} and {_runs(contest.second_runs)}."
     )
 
 
@@ -150,9 +151,13 @@ def _unreliable(one: GroupStatistics) -> str:
 
 
 def _tied(found: Recommendation, winner: GroupStatistics) -> str:
-    runs = len(winner.figures[found.decided_by].values)
+    runs = _runs(len(winner.figures[found.decided_by].values))
     others = " or ".join(found.tied)
-    return f"Whether {others} costs the guest less cannot be told at {runs} runs; repeat more often to know."
+    return f"Whether {others} costs the guest less cannot be told at {runs}; repeat more often to know."
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _exceptions(found: Recommendation) -> list[str]:
