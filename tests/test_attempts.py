@@ -106,7 +106,9 @@ async def test_a_cancelled_migration_goes_to_a_new_destination_and_is_recorded_a
     # what was said of the first attempt does not hold for the second: today's rules say the same of the record
     verdicts = history.load(data, run, "verdict").to_pylist()
     assert [each["limit_reached"] for each in verdicts if each["time_ns"] < attempt.time_ns][-1] == 1
-    assert not any(each["limit_reached"] for each in verdicts if each["time_ns"] >= attempt.time_ns)
+    later_limits = [each["limit_reached"] for each in verdicts if each["time_ns"] >= attempt.time_ns]
+    assert later_limits == sorted(later_limits, reverse=True), "withdrawn once the mark was read, and never said again"
+    assert later_limits[-1] == 0
     again = [each for each in judged_again(run, record) if each.time_ns > attempt.time_ns]
     assert not any(each.fields["not_converging"] for each in again)
 
