@@ -92,7 +92,7 @@ def event_line(state: CampaignState, event: Event, now_ns: int) -> Text | None:
         case Ended():
             meaning = outcome_meaning(event.outcome)
             left = f", {duration(state.eta_seconds(now_ns))} to go" if state.slots_left else ""
-            reason = f": {event.reason}" if event.reason and event.outcome != "completed" else ""
+            reason = f": {event.reason}" if event.reason else ""
             return Text.assemble(
                 f"{state.ended_runs}/{state.planned_runs} ",
                 (f"{OUTCOME_SIGNS[meaning]} {event.outcome.replace('_', ' ')}", TERMINAL_STYLES[meaning]),

@@ -42,7 +42,7 @@ def _strategy(record: RunRecord) -> str:
 
 
 def _machine(record: RunRecord) -> dict[str, str]:
-    facts = {}
+    facts = {"machine used": str(record.negotiated["machine"])} if "machine" in record.negotiated else {}
     if record.accelerator:
         facts["accelerator used"] = record.accelerator + (
             f" ({record.accelerator_reason})" if record.accelerator_reason else ""

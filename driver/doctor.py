@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from driver.accelerator import choose_accelerator
-from driver.namespaces import REMEDY
+from driver.namespaces import REMEDY, TOOLS
 from workload.errors import MigrascopeError
 from workload.image import Initrd, build_initrd
 from workload.kernel import Kernel, find_kernel
@@ -48,7 +48,7 @@ async def examine(binary: str, kernel: Path | None, data: Path, cache: Path) -> 
         kernel_finding,
         await _kvm(binary, guest_kernel, initrd, cache),
         _post_copy(),
-        _tools("network namespaces", ("ip", "tc"), "runs with hosts=namespaces", REMEDY),
+        _tools("network namespaces", TOOLS, "runs with hosts=namespaces", REMEDY),
         _tools("memory nodes", ("numactl",), "binding to memory nodes", "apt-get install numactl"),
         _memory(),
         _disk(data),

@@ -31,6 +31,6 @@ async def run_hosts(carriage: Carriage, runtime: Path) -> AsyncIterator[Mapping[
         return
     async with joined_namespaces(carriage.link_mbit_s, carriage.link_shaper, runtime) as namespaces:
         yield {
-            role: Host(prefix=("ip", "netns", "exec", namespace.name), address=namespace.address)
+            role: Host(prefix=namespace.prefix, address=namespace.address)
             for role, namespace in zip(("source", "destination"), namespaces, strict=True)
         }

@@ -15,9 +15,13 @@ from workload.errors import BrokenError, UnsupportedError
 
 NAMES = "namespaces"
 """The file in a run's runtime directory that names them, written before they are made."""
+NAMED = Path("/var/run/netns")
+"""Where `ip netns add` puts namespaces by their names (ip-netns(8))."""
+
 DEVICE = "link0"
 COMMAND_SECONDS = 10.0
-REMEDY = "apt-get install iproute2 (Debian, Ubuntu), dnf install iproute iproute-tc (Fedora)"
+TOOLS = ("ip", "tc", "nsenter")
+REMEDY = "apt-get install iproute2 util-linux (Debian, Ubuntu), dnf install iproute iproute-tc util-linux (Fedora)"
 LATENCY_MS = 50
 LEAST_BURST_BYTES = 64 << 10
 TIMER_HZ = 250
@@ -30,6 +34,15 @@ class Namespace:
     name: str
     address: str
 
+    @property
+    def prefix(self) -> tuple[str, ...]:
+        """What a command line begins with that is to run there.
+
+        `ip netns exec` and `ip -n` would also replace /sys, for which they make / private: it is no mount point below a
+        chroot. What runs here needs the network alone.
+        """
+        return ("nsenter", f"--net={NAMED / self.name}")
+
 
 @contextlib.asynccontextmanager
 async def joined_namespaces(link_mbit_s: int, shaper: str, runtime: Path) -> AsyncIterator[tuple[Namespace, Namespace]]:
@@ -38,6 +51,9 @@ async def joined_namespaces(link_mbit_s: int, shaper: str, runtime: Path) -> Asy
     Raises:
         UnsupportedError: a tool, a right or the kernel's shaper is missing.
     """
+    for tool in TOOLS:
+        if shutil.which(tool) is None:
+            raise UnsupportedError(f"hosts=namespaces: {tool} is not on the path; {REMEDY}")
     word = secrets.token_hex(3)
     ends = tuple(
         Namespace(name=f"migrascope-{word}-{side}", address=f"198.18.0.{number}")
@@ -49,13 +65,13 @@ async def joined_namespaces(link_mbit_s: int, shaper: str, runtime: Path) -> Asy
         for end in ends:
             await _do("ip", "netns", "add", end.name)
         first, second = ends
-        await _do("ip", "-n", first.name, "link", "add", DEVICE, "type", "veth", "peer", DEVICE, "netns", second.name)
+        await _do(*first.prefix, "ip", "link", "add", DEVICE, "type", "veth", "peer", DEVICE, "netns", second.name)
         for end in ends:
-            await _do("ip", "-n", end.name, "address", "add", f"{end.address}/30", "dev", DEVICE)
+            await _do(*end.prefix, "ip", "address", "add", f"{end.address}/30", "dev", DEVICE)
             for device in ("lo", DEVICE):
-                await _do("ip", "-n", end.name, "link", "set", device, "up")
+                await _do(*end.prefix, "ip", "link", "set", device, "up")
             for limit in shaper_commands(link_mbit_s, shaper):
-                await _do("tc", "-n", end.name, *limit)
+                await _do(*end.prefix, "tc", *limit)
         yield first, second
     finally:
         remove_namespaces(end.name for end in ends)
@@ -97,8 +113,6 @@ def remove_namespaces(names: Iterable[str]) -> None:
 
 
 async def _do(*command: str) -> None:
-    if shutil.which(command[0]) is None:
-        raise UnsupportedError(f"hosts=namespaces: {command[0]} is not on the path; {REMEDY}")
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )

@@ -42,7 +42,7 @@ class QemuDiedError(BrokenError):
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """Everything a QEMU's command line is made of; `prefix` is a program that executes the rest (`ip netns exec X`).
+    """Everything a QEMU's command line is made of; `prefix` is a program that executes the rest (`nsenter --net=X`).
 
     `gib_pages` gives the guest's CPU pages of 1 GiB, which QEMU's usual model under TCG lacks.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 
 from driver.clock import Clock
 from driver.monitor import Commands
@@ -36,11 +37,7 @@ class Saving:
             BrokenError: the file was not completed.
         """
         state = self._route.state
-        deadline = time.monotonic() + WRITTEN_SECONDS
-        while not state.exists():
-            if time.monotonic() > deadline:
-                raise BrokenError(f"saved guest: {state} was not written to its end within {WRITTEN_SECONDS:g} s")
-            await asyncio.sleep(LOOK_SECONDS)
+        await complete(state)
         self._complete_ns = self._clock.stamp()
         facts = state.stat()
         self._sizes = (facts.st_size, facts.st_blocks * BLOCK_BYTES)
@@ -56,3 +53,16 @@ class Saving:
             file_bytes=self._sizes[0],
             disk_bytes=self._sizes[1],
         )
+
+
+async def complete(state: Path) -> None:
+    """Wait until a saved guest's file is there, which then is complete.
+
+    Raises:
+        BrokenError: it was not completed.
+    """
+    deadline = time.monotonic() + WRITTEN_SECONDS
+    while not state.exists():  # noqa: ASYNC240 - one system call
+        if time.monotonic() > deadline:
+            raise BrokenError(f"saved guest: {state} was not written to its end within {WRITTEN_SECONDS:g} s")
+        await asyncio.sleep(LOOK_SECONDS)

@@ -98,13 +98,22 @@ def _shell(script: str, path: Path) -> str:
     return f"exec:exec setpriv --pdeathsig KILL sh -c {shlex.quote(script)} {shlex.quote(str(path))}"
 
 
-def _save_exec(route: Route) -> str:
+def save_command(state: Path) -> str:
     """QEMU says `completed` before the command has ended, so the file gets its name when it is complete."""
-    return _shell('cat >"$0.part" && exec mv "$0.part" "$0"', route.state)
+    return _shell('cat >"$0.part" && exec mv "$0.part" "$0"', state)
+
+
+def load_command(state: Path) -> str:
+    """The address from which a file is loaded that `save_command` wrote."""
+    return _shell('exec cat "$0"', state)
+
+
+def _save_exec(route: Route) -> str:
+    return save_command(route.state)
 
 
 def _load_exec(route: Route) -> str:
-    return _shell('exec cat "$0"', route.state)
+    return load_command(route.state)
 
 
 def _file(route: Route) -> str:

@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import shlex
 import shutil
 import tempfile
 import time
@@ -23,6 +22,8 @@ from driver.monitor import Event
 from driver.progress import Progress
 from driver.qemu import Qemu
 from driver.race import race
+from driver.saving import complete
+from driver.stream import load_command, save_command
 from workload.cache import cache_dir
 from workload.console import Ready
 from workload.errors import BrokenError, MigrascopeError
@@ -93,7 +94,7 @@ async def restore(source: Qemu, image: WarmImage) -> None:
     Raises:
         BrokenError: QEMU does not load it.
     """
-    await source.execute("migrate-incoming", {"uri": f"exec:cat {shlex.quote(str(image.state))}"})
+    await source.execute("migrate-incoming", {"uri": load_command(image.state)})
     await _until_completed(source)
 
 
@@ -103,8 +104,9 @@ async def _make(kit: Kit, runtime: Path, place: Path) -> None:
         async with _settled(kit, runtime, scratch / "disk") as (qemu, settled, ready):
             await qemu.execute("stop")
             await qemu.execute("migrate-set-parameters", {"max-bandwidth": UNLIMITED_BYTES_PER_SECOND})
-            await qemu.execute("migrate", {"uri": f"exec:cat > {shlex.quote(str(scratch / 'state'))}"})
+            await qemu.execute("migrate", {"uri": save_command(scratch / "state")})
             await _until_completed(qemu)
+            await complete(scratch / "state")
         write_json(scratch / "ready.json", {"ready": asdict(ready), "settled_bytes_per_second": settled})
         _replace(scratch, place)
     finally:

@@ -24,11 +24,6 @@ MEMORY_KIB = 128 << 10
 NODES = Path("/sys/devices/system/node")
 
 
-@pytest.fixture
-def data(run_data: DataDir) -> DataDir:
-    return run_data
-
-
 def test_each_side_is_bound_to_its_own_cpus_and_nodes() -> None:
     hardware = Hardware(source_cpus="0-1", destination_nodes="0,2-3")
     assert binding(hardware, "source") == ("taskset", "-c", "0-1")
@@ -78,7 +73,7 @@ def test_huge_pages_are_counted_before_anything_starts(tmp_path: Path, monkeypat
 @pytest.mark.qemu
 @pytest.mark.parametrize("name", ["qemu_binary", "qemu_10_binary"])
 async def test_a_guest_is_bound_allocated_at_once_and_locked(
-    data: DataDir, name: str, request: pytest.FixtureRequest
+    run_data: DataDir, name: str, request: pytest.FixtureRequest
 ) -> None:
     own = sorted(os.sched_getaffinity(0))
     nodes = "0" if shutil.which("numactl") and (NODES / "node0").is_dir() else ""
@@ -87,7 +82,7 @@ async def test_a_guest_is_bound_allocated_at_once_and_locked(
         destination_cpus=str(own[-1]), source_nodes=nodes,
     )  # fmt: skip
     asked = a_request(Scenario(bandwidth_mib_s=1000, downtime_limit_ms=500), binary=str(request.getfixturevalue(name)))
-    async with running(replace(asked, hardware=hardware), data) as (task, run, _):
+    async with running(replace(asked, hardware=hardware), run_data) as (task, run, _):
         await until(lambda: phase_of(run) == "settle")
         found = pids(run)
         assert os.sched_getaffinity(found["source"]) == {own[0]}

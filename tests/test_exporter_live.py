@@ -110,8 +110,9 @@ async def test_an_independent_poller_sees_the_same_migration(
     assert_equal_in_the_final_reply(source[-1], poller.replies[-1][2])
     assert between(pair, source, poller) > 50
     active = [sample for sample in source if sample.fields.get("status") == "active"]
-    gaps = [later.time_ns - earlier.time_ns for earlier, later in itertools.pairwise(active)]
-    assert sorted(gaps)[len(gaps) // 2] == pytest.approx(10e6, rel=0.2)
+    # every tick that was due has its number, also one that a busy host let pass
+    ticks = float(active[-1].fields["sequence"]) - float(active[0].fields["sequence"])
+    assert ticks / (active[-1].time_ns - active[0].time_ns) * 1e9 == pytest.approx(Sampling().active_hz, rel=0.1)
     before = [sample for sample in source if "status" not in sample.fields]
     assert before, "before this run's migrate mark no status counts"
     assert_whole(samples)

@@ -21,16 +21,20 @@ from driver.marks import Mark
 from driver.progress import Progress
 from driver.scenario import Scenario
 from driver.watch import ExporterClient, Sampling
+from exporter import recorder as recorder_module
 from exporter.journal import Batch, Header, JournalReader, JournalWriter
 from exporter.rates import Pace
-from exporter.recorder import MOST_PENDING_SAMPLES, Recorder
+from exporter.recorder import Recorder
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
 from exporter.sources.threads import ThreadsSource, classify
 from exporter.start import LINGER_VARIABLE, start_exporter
 from exporter.verdicts import Verdicts
 from tests.test_follow import open_descriptors
+from tests.waiting import until
 from workload.errors import MigrascopeError
+
+MOST = 1000
 
 NAMES_7_2 = {
     "CPU 0/TCG": ("vcpu", "0"), "CPU 11/KVM": ("vcpu", "11"), "live_migration": ("migration", ""),
@@ -107,7 +111,10 @@ class FullDisk(JournalWriter):
         super().append(batch)
 
 
-async def test_samples_wait_for_a_full_disk_and_what_is_dropped_is_told(tmp_path: Path) -> None:
+async def test_samples_wait_for_a_full_disk_and_what_is_dropped_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "MOST_PENDING_SAMPLES", MOST)
     path, own = tmp_path / "journal.0000", SelfMetrics()
     taken: list[Sample] = []
 
@@ -116,10 +123,9 @@ async def test_samples_wait_for_a_full_disk_and_what_is_dropped_is_told(tmp_path
 
     journal = FullDisk(path, header())
     recorder = Recorder(journal, header(), [take], own, {})
-    recorder.take(Batch(samples=[tick(number) for number in range(1, MOST_PENDING_SAMPLES + 11)]))
-    await asyncio.sleep(0.2)
+    recorder.take(Batch(samples=[tick(number) for number in range(1, MOST + 11)]))
+    await until(lambda: own.journal_errors.values.get((), 0) >= 1)
     assert not taken, "nobody sees what the journal has not acknowledged"
-    assert own.journal_errors.values[()] == 1
     journal.full = False
     recorder.close()
     [batch] = JournalReader(path=path).batches()

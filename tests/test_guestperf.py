@@ -39,11 +39,6 @@ def spoilt(tmp_path: Path, change: Callable[[dict[str, Any]], object], name: str
     return path
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataDir:
-    return DataDir.open(tmp_path / "history")
-
-
 def test_real_reports_stand_beside_our_own_runs_in_lists_queries_and_reports(
     data: DataDir, capsys: Captured, tmp_path: Path
 ) -> None:

@@ -29,11 +29,6 @@ AUTO_CONVERGE = replace(SCENARIO, auto_converge_initial=80, auto_converge_increm
 POST_COPY = replace(SCENARIO, post_copy_iterations=3)
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataDir:
-    return DataDir.open(tmp_path / "data")
-
-
 def figures_in(text: str) -> dict[str, Any]:
     """The figures of a page by their names, as they stand in it."""
     found = re.findall(r'<script type="application/json" data-figure="([^"]+)">(.*?)</script>', text, re.DOTALL)
