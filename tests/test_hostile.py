@@ -101,7 +101,7 @@ class Monitored:
         """All of it can be read back, and shown."""
         self.journal.close()
         assert generate_latest(self.registry)
-        assert self.own.scrape_errors.values == {}
+        assert not any(self.own.scrape_errors.values.values())
         reader = JournalReader(path=self.path)
         assert sum(len(batch.samples) for batch in reader.batches()) == self.samples
         assert reader.damaged_lines == 0

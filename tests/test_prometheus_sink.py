@@ -85,7 +85,6 @@ def test_promtool_finds_no_fault_with_any_metric_of_the_catalogue(stage: Stage, 
     stage.play(recording("10.0-m-autoconverge-i80-s19", RESCUE, vm="vm2"))
     fields = Progress.parse({"status": "active", "postcopy-latency-dist": [1, 2], "new": 3, "vfio": {"transferred": 1}})
     stage.sink.take(f"run-{CAPTURE}", [Sample("migration", 1, dict(fields.fields), {"role": "destination"})])
-    stage.own.scrape_errors.add("run", amount=0.0)
     stage.own.lateness.observe("threads", value=0.003)
     campaign = DataDir.open(tmp_path).campaign("night")
     campaign.path.mkdir(parents=True)

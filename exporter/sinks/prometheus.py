@@ -42,6 +42,8 @@ class PrometheusSink(Collector):
         self._clock = clock
         self._lock = threading.Lock()
         self._runs: dict[str, RunSeries] = {}
+        for part in ("run", *(reader.measurement for reader in readers), "exporter"):
+            own.scrape_errors.add(part, amount=0.0)
         self.resting = RestingVms(self._lock)
 
     def attach(self, header: Header, record: RunRecord) -> None:
