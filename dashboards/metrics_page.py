@@ -12,7 +12,7 @@ CHAPTERS = {
     "The run": ("run", "event", "summary"),
     "The guest": ("guest_xor", "guest_tick", "guest_latency", "guest_disk"),
     "The QEMU processes": ("qemu_cpu", "qemu_memory"),
-    "The migration": ("migration",),
+    "The migration": ("migration", "block_job"),
     "The verdict": ("verdict",),
     "Campaigns": ("campaign",),
     "The host": ("host",),

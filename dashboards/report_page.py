@@ -20,6 +20,7 @@ from dashboards.report_overlay import overlay_figure
 from dashboards.report_tables import (
     access_table,
     conditions_table,
+    disk_table,
     figures_list,
     figures_table,
     iterations_table,
@@ -125,7 +126,8 @@ def _run_section(place: int, view: RunView, figure: Json, figures: Figures, seve
     else:
         drawing = "<p class=quiet>There is nothing to draw: this run has no samples.</p>"
     return "\n".join(
-        [heading, under, figures_list(figures), access_table(view.summary), drawing, iterations_table(iterations(view)),
+        [heading, under, figures_list(figures), access_table(view.summary), disk_table(view.summary), drawing,
+         iterations_table(iterations(view)),
          marks_table(view.marks, view.origin_ns)]
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ from typing import Any
 from dashboards.accesses import HEADINGS, NOTE, access_rows
 from dashboards.colours import OUTCOME_SIGNS, outcome_meaning
 from dashboards.conditions import conditions
+from dashboards.disk_rows import disk_rows
 from dashboards.figures import FIGURE_COLUMNS, Figures
 from dashboards.report_lines import Iteration
 from dashboards.units import UNKNOWN, digits, duration, rate, size
@@ -92,6 +93,12 @@ def access_table(summary: Summary) -> str:
                    for row in rows)  # fmt: skip
     table = scrolled(f"<thead><tr>{heads}</tr></thead><tbody>{body}</tbody>")
     return f"{table}<p class=quiet>{escape(NOTE)}</p>"
+
+
+def disk_table(summary: Summary) -> str:
+    """What one run's guest wrote to its disk, and what the disk's mirror took; empty without a disk."""
+    rows = "".join(f"<tr><th>{escape(name)}</th><td>{escape(words)}</td></tr>" for name, words in disk_rows(summary))
+    return scrolled(f"<tbody>{rows}</tbody>") if rows else ""
 
 
 def iterations_table(found: Sequence[Iteration]) -> str:

@@ -13,6 +13,7 @@ from rich.text import Text
 from dashboards.accesses import HEADINGS, access_rows
 from dashboards.colours import OUTCOME_SIGNS, TERMINAL_STYLES, outcome_meaning
 from dashboards.conditions import conditions
+from dashboards.disk_rows import disk_rows
 from dashboards.figures import FIGURE_COLUMNS, figures_of, in_words
 from dashboards.units import MIB, UNKNOWN, digits, duration, whole
 from driver.comparison_plan import NOMINAL_PACE, Comparison
@@ -80,7 +81,7 @@ def run_tables(record: RunRecord, summary: Summary | None) -> list[RenderableTyp
     for key, name, text in FIGURE_COLUMNS:
         known = getattr(told, key) is not None
         figures.add_row(name, text(told) if known else UNKNOWN, "" if known else told.why.get(key, ""))
-    for name, words in _saved(record.saved).items():
+    for name, words in (_saved(record.saved) | dict(disk_rows(summary) if summary else ())).items():
         figures.add_row(name, words, "")
     phases = _plain_table("phase", "from", "took")
     for phase in record.phases:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from exporter.metric import Metric
 from exporter.metrics.campaign import campaign_metrics
+from exporter.metrics.disk import disk_metrics
 from exporter.metrics.guest import guest_metrics
 from exporter.metrics.host import host_metrics
 from exporter.metrics.migration import migration_metrics
@@ -14,8 +15,8 @@ from exporter.metrics.run import run_metrics
 from exporter.metrics.verdict import verdict_metrics
 
 CATALOGUE: tuple[Metric, ...] = (
-    *run_metrics(), *guest_metrics(), *qemu_metrics(), *migration_metrics(), *verdict_metrics(), *campaign_metrics(),
-    *host_metrics(), *process_metrics(), *own_metrics(), *mirror_metrics(),
+    *run_metrics(), *guest_metrics(), *qemu_metrics(), *migration_metrics(), *disk_metrics(), *verdict_metrics(),
+    *campaign_metrics(), *host_metrics(), *process_metrics(), *own_metrics(), *mirror_metrics(),
 )  # fmt: skip
 
 BY_KEY: dict[str, Metric] = {metric.key: metric for metric in CATALOGUE}

@@ -11,6 +11,7 @@ from driver.record import RunRecord
 from exporter import figures
 from exporter.blackout import Blackout, blackout, longest_silence
 from exporter.compaction import Compaction
+from exporter.disk import disk_figures
 from exporter.latency import WINDOWS, Latencies, latencies_by_window
 from exporter.summary import Gap, Summary
 from exporter.timeline import Span, Timeline, events_of, timeline
@@ -30,7 +31,8 @@ def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], p
     why: dict[str, str] = {}
     accesses = _accesses(record, latencies_by_window(load("guest_latency"), times, events))
     pauses, progress = _pauses(record, times, load), _progress(record, times, load)
-    for part in (_paces(times, load), accesses, pauses, progress, _memory(times, load)):
+    disk = disk_figures(record, times, events, load)
+    for part in (_paces(times, load), accesses, pauses, progress, _memory(times, load), disk):
         for name, figure in part.items():
             if isinstance(figure, str):
                 why[name] = figure

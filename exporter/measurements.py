@@ -44,6 +44,10 @@ MEASUREMENTS: dict[str, Measurement] = {
     "qemu_memory": Measurement(tags=("role",), fields=("resident_bytes",)),
     # driver.progress.FIELDS in base units, and `sequence`, the number of the poll: a gap in it is a gap in polling
     "migration": Measurement(tags=("role",), fields=None, words=("status",)),
+    # a block job of a QEMU: a disk's mirror is behind the guest by `lag_bytes`
+    "block_job": Measurement(
+        tags=("role", "job"), fields=("total_bytes", "done_bytes", "lag_bytes", "ready"), words=("type", "status")
+    ),
     # role: source, destination (QMP events), driver (marks: name is phase.NAME, action.NAME, outcome.NAME), exporter;
     # guest-phase.N on the console of source or destination: the workload's phase N has begun
     "event": Measurement(tags=("role", "name"), fields=("count", "iteration"), words=("detail",)),

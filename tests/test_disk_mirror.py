@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from dashboards.disk_rows import disk_rows
 from driver.check import unsupported
 from driver.datadir import DataDir, RunDir
 from driver.disk import check_room, disk_options, make_disk
@@ -22,14 +24,17 @@ from driver.monitor import Event, RefusedError
 from driver.qemu import Qemu
 from driver.record import RunRecord
 from driver.request import Request
+from driver.run import run_migration
 from driver.scenario import Scenario
 from driver.strategy import capabilities
 from driver.stream import Route
 from driver.targets import read_targets
+from exporter import history
+from exporter.start import LINGER_VARIABLE, start_exporter
 from tests.driver_process import HARDWARE, NEVER, WORKLOAD, a_request
 from tests.fake_qemu import FakeQemu, Notebook, event, reply
 from tests.live_pair import PlainMonitor
-from tests.real_runs import ended, names, phase_of, running
+from tests.real_runs import ended, names, no_qemu_of, phase_of, running
 from tests.test_check import recorded
 from tests.waiting import until
 from workload.errors import BadValueError, BrokenError
@@ -83,7 +88,10 @@ async def test_both_disks_hold_the_same_when_the_guest_goes_on_at_the_destinatio
 
     monkeypatch.setattr(Qemu, "execute", looked_at)
     monkeypatch.setattr(Qemu, "end", looked_at_before)
-    record = await ended(with_disk(a_request(scenario, binary=binary)), run_data)
+    monkeypatch.setenv(LINGER_VARIABLE, "0")
+    record = await run_migration(with_disk(a_request(scenario, binary=binary)), run_data, start_exporter)
+    runtime = Path(os.environ["XDG_RUNTIME_DIR"])
+    await until(lambda: not list(runtime.iterdir()))  # the exporter's, which goes by itself
     assert record.outcome == "completed", record.reason
     assert names(record)[-6:] == ["settle", "mirror", "migrate", "switchover", "recover", "end"]
     assert "pause-before-switchover" in record.negotiated["capabilities"]
@@ -98,7 +106,35 @@ async def test_both_disks_hold_the_same_when_the_guest_goes_on_at_the_destinatio
     }  # fmt: skip
     assert 0 <= marks["mirror-ended"]["lag_bytes"] < DISK_MIB * MIB
     assert 0 < marks["mirror-ended"]["seconds"] < 5
-    assert not [path.name for path in run_data.run(record.run).path.iterdir() if "disk" in path.name]
+    run = run_data.run(record.run)
+    assert no_qemu_of(run)
+    assert not [path.name for path in run.path.iterdir() if "disk" in path.name]
+    _is_recorded(run_data, run, marks["mirror-ended"])
+
+
+def _is_recorded(data: DataDir, run: RunDir, ended_mark: Mapping[str, Any]) -> None:
+    """Whether the exporter saw the mirror and the guest's writes as they were."""
+    jobs = history.load(data, run, "block_job").to_pylist()
+    assert {(row["role"], row["job"], row["type"]) for row in jobs} == {("source", "disk-mirror", "mirror")}
+    assert any(row["ready"] for row in jobs)
+    assert all(row["lag_bytes"] == max(row["total_bytes"] - row["done_bytes"], 0) for row in jobs)
+    found = history.summary(run)
+    assert found.disk_mirror_ready_seconds
+    assert 0 < found.disk_mirror_ready_seconds < 20
+    assert found.disk_mirror_copied_bytes
+    assert found.disk_mirror_copied_bytes >= DISK_MIB * MIB
+    assert found.disk_mirror_lag_bytes is not None
+    # QEMU's own stamps of pre-switchover and of what follows lie around what the driver measured
+    assert found.disk_mirror_switchover_seconds
+    assert 0.5 * ended_mark["seconds"] < found.disk_mirror_switchover_seconds < ended_mark["seconds"] + 1
+    assert found.settle_disk_bytes_per_second
+    assert 10 * MIB < found.settle_disk_bytes_per_second < 26 * MIB
+    assert found.migrate_disk_write_seconds
+    assert found.migrate_disk_write_seconds_max
+    assert found.migrate_disk_write_seconds_max >= found.migrate_disk_write_seconds
+    assert "guest's disk writes migrating" in dict(disk_rows(found))
+    both = history.load(data, run, "guest_disk").to_pylist()
+    assert {row["role"] for row in both} == {"source", "destination"}
 
 
 @pytest.mark.qemu

@@ -1,4 +1,4 @@
-"""The monitor source: one QEMU's query-migrate and events, over a QMP monitor of the exporter's own."""
+"""The monitor source: one QEMU's query-migrate, block jobs and events, over a QMP monitor of the exporter's own."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 
 from driver.clock import Clock
 from driver.progress import Progress, believed
+from exporter.block_jobs import block_job_samples
 from exporter.journal import Batch
 from exporter.qmp import Connection, returned
 from exporter.rates import Pace, Ticker
@@ -38,7 +39,7 @@ class Observer(Protocol):
 
 
 class MonitorSource:
-    """Polls query-migrate at its pace, and at once when an event says that something changed.
+    """Polls query-migrate at its pace, and at once when an event says that something changed; block jobs beside it.
 
     A reply is stamped when it has arrived. An event is stamped with the moment at which QEMU says that it sent it:
     its age by the wall clock, taken off the arrival's monotonic stamp, so that only a wall clock which steps within
@@ -70,6 +71,7 @@ class MonitorSource:
         self._events: list[Sample] = []
         self._asked_at: float | None = None
         self._again = False
+        self._jobs_wanted = True
         self._limits_known = False
         self._limits: dict[str, float] = {}
         self._tags = {"role": role}
@@ -77,6 +79,7 @@ class MonitorSource:
     async def __aenter__(self) -> Self:
         self._limits_known = False
         self._asked_at = None
+        self._jobs_wanted = True
         self._qmp = await Connection.open(self._socket, self._on_event, CONNECT_SECONDS)
         return self
 
@@ -132,6 +135,8 @@ class MonitorSource:
         if not self._limits_known:
             self._limits_known = True
             self._qmp.send("query-migrate-parameters", self._take_limits)
+        if self._jobs_wanted:
+            self._qmp.send("query-block-jobs", self._take_jobs)
         self._qmp.send("query-migrate", self._take_reply)
 
     def _take_limits(self, message: dict[str, Any]) -> None:
@@ -139,6 +144,13 @@ class MonitorSource:
         if isinstance(reply, dict):
             self._observer.limits(reply)
             self._limits = _limits(reply)
+
+    def _take_jobs(self, message: dict[str, Any]) -> None:
+        """Take the reply to query-block-jobs; without jobs it is asked again once QEMU says that one has changed."""
+        jobs = message.get("return")
+        self._jobs_wanted = bool(jobs)
+        if samples := block_job_samples(jobs, self._clock.stamp(), self.role):
+            self._take(Batch(samples=samples))
 
     def _take_reply(self, message: dict[str, Any]) -> None:
         self._take(Batch(samples=self._reply_samples(returned(message))))
@@ -183,6 +195,7 @@ class MonitorSource:
         if words := " ".join(f"{key}={value}" for key, value in data.items() if isinstance(value, str | int)):
             fields["detail"] = words
         self._events.append(Sample("event", time_ns, fields, {"role": self.role, "name": name}))
+        self._jobs_wanted |= name == "JOB_STATUS_CHANGE"
         if name == "MIGRATION_PASS":
             self._limits_known = False
         self._ask_soon()
