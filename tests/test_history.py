@@ -4,11 +4,14 @@ import fcntl
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,7 +19,7 @@ from driver.datadir import DataDir, RunDir, read_json, write_json
 from driver.record import Phase, read_record, write_record
 from driver.scenario import Scenario
 from exporter import compaction, history
-from exporter.index import RunRow
+from exporter.index import CONDITIONS, FIGURES, RunRow, version_of
 from exporter.journal import JournalWriter
 from exporter.measurements import MEASUREMENTS
 from exporter.summary import read_summary
@@ -231,6 +234,18 @@ def test_a_damaged_or_foreign_index_is_rebuilt(data: DataDir, spoil: bytes | Non
     else:
         data.index.write_bytes(spoil)
     assert only_row(data) == before
+
+
+def test_an_index_that_is_older_than_a_setting_is_rebuilt_so_that_all_rows_have_it(data: DataDir) -> None:
+    a_run(data, "r1")
+    want = only_row(data)
+    older = version_of(*(name for name in CONDITIONS if name != "disk_mib"), *FIGURES)
+    row = replace(want, conditions={name: value for name, value in want.conditions.items() if name != "disk_mib"})
+    with closing(sqlite3.connect(data.index, isolation_level=None)) as database:
+        database.execute("UPDATE runs SET row = ?", (orjson.dumps(row.to_json()),))
+        database.execute(f"PRAGMA user_version = {older}")
+    assert only_row(data) == want
+    assert want.conditions["disk_mib"] == 0
 
 
 def test_a_history_whose_index_cannot_be_written_is_still_listed(data: DataDir) -> None:
