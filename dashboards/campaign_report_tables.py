@@ -80,7 +80,8 @@ def contests_table(found: Sequence[Contest]) -> str:
         answers = of_pair[CONVERGENCE]
         against = f"against {second}; n = {answers.first_runs} and {answers.second_runs}"
         rows.append(f"<tr><th>{escape(first)}<span class=more>{escape(against)}</span></th>{cells}</tr>")
-    return scrolled(f"<thead><tr><th>pair</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>")
+    table = scrolled(f"<thead><tr><th>pair</th>{heads}</tr></thead><tbody>{''.join(rows)}</tbody>")
+    return f"<div class=contests>{table}</div>"
 
 
 def strips(groups: Sequence[GroupStatistics], ways: Ways) -> str:
@@ -167,7 +168,7 @@ def _verdict_cell(contest: Contest) -> str:
     verdict, rests = verdict_words(contest)
     parts = " ".join(f"<span>{escape(part)}</span>" for part in rests.split("; "))
     more = f"<span class=more>{parts}</span>"
-    return f'<td class="words {meaning}"><span class=verdict>{sign}{escape(verdict)}</span>{more}</td>'
+    return f'<td class="words contest {meaning}"><span class=verdict>{sign}{escape(verdict)}</span>{more}</td>'
 
 
 def _strip(name: str, groups: Sequence[GroupStatistics], ways: Ways) -> str:

@@ -62,17 +62,13 @@ def runs(data: DataDir) -> list[RunRow]:
 
 
 def summary(run: RunDir) -> Summary:
-    """A run's figures: from summary.json, or computed again where that is missing, damaged or older than run.json.
+    """A run's figures: from summary.json, or computed again where that is missing, damaged or out of date.
 
     Raises:
         MigrascopeError: run.json or a file of samples is damaged.
     """
     record = read_record(run)
-    if not run.journals():
-        with contextlib.suppress(MigrascopeError):
-            if _written_ns(run.summary) >= _written_ns(run.record):
-                return read_summary(run)
-    return _computed(run, record)
+    return _kept_summary(run) or _computed(run, record)
 
 
 def load(data: DataDir, run: RunDir, measurement: str) -> pa.Table:  # noqa: ARG001 - callers need not know which part of the history holds a run
@@ -111,17 +107,25 @@ def _stored_summary(data: DataDir, run: RunDir) -> Summary | None:
             log.info("%s", error)
         except MigrascopeError as error:
             log.warning("%s", error)
+    if kept := _kept_summary(run):
+        return kept
     try:
         found = summary(run)
     except MigrascopeError as error:
         log.warning("%s", error)
         return None
-    if not run.journals() and _written_ns(run.summary) < _written_ns(run.record):
-        with contextlib.suppress(
-            OSError
-        ):  # it was computed again; where it cannot be kept, the next reader does so too
+    if not run.journals():
+        with contextlib.suppress(OSError):  # where it cannot be kept, the next reader computes it too
             write_summary(run, found)
     return found
+
+
+def _kept_summary(run: RunDir) -> Summary | None:
+    """What summary.json says; None where it is missing, damaged, or older than run.json or one of its keys."""
+    with contextlib.suppress(MigrascopeError):
+        if not run.journals() and _written_ns(run.summary) >= _written_ns(run.record):
+            return read_summary(run)
+    return None
 
 
 def _computed(run: RunDir, record: RunRecord) -> Summary:

@@ -241,10 +241,13 @@ def test_an_index_that_is_older_than_a_setting_is_rebuilt_so_that_all_rows_have_
     want = only_row(data)
     older = version_of(*(name for name in CONDITIONS if name != "disk_mib"), *FIGURES)
     row = replace(want, conditions={name: value for name, value in want.conditions.items() if name != "disk_mib"})
+    run = data.run("r1")
+    run.summary.write_bytes(orjson.dumps(orjson.loads(run.summary.read_bytes()) | {"schema": None}))
     with closing(sqlite3.connect(data.index, isolation_level=None)) as database:
         database.execute("UPDATE runs SET row = ?", (orjson.dumps(row.to_json()),))
         database.execute(f"PRAGMA user_version = {older}")
     assert only_row(data) == want
+    assert read_summary(run), "it too is of now"
     assert want.conditions["disk_mib"] == 0
 
 
