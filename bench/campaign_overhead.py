@@ -25,6 +25,8 @@ from driver.datadir import DataDir
 from exporter import history
 
 CELLS = 6
+LEAST_SECONDS = 15.0
+"""A campaign that is interrupted earlier than this may not have come to hear of it."""
 PLAN = """\
 name = "overhead-{name}"
 repeats = {repeats}
@@ -102,7 +104,8 @@ def main() -> None:
     end = time.monotonic() + 60 * arguments.minutes
     with scratch(arguments.data_dir) as path:
         for name in () if arguments.read_only else ("warm", "cold"):
-            measure(path, name, arguments.runs, max(1.0, end - time.monotonic()))
+            if (left := end - time.monotonic()) > LEAST_SECONDS:
+                measure(path, name, arguments.runs, left)
         for name in ("cold", "warm"):
             taken, moved = overheads(DataDir.open(path), name)
             if not taken:

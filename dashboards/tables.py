@@ -19,6 +19,7 @@ from dashboards.units import MIB, UNKNOWN, digits, duration, whole
 from driver.comparison_plan import NOMINAL_PACE, Comparison
 from driver.doctor import Finding
 from driver.record import RunRecord, Saved
+from exporter.convoys import ConvoyFigures
 from exporter.index import RunRow
 from exporter.mirror.status import Standing
 from exporter.summary import Summary
@@ -179,7 +180,29 @@ def comparisons_table(comparisons: Sequence[Comparison], refused: Mapping[str, M
         for reason in dict.fromkeys(reasons.values()):
             count = sum(reason == other for other in reasons.values())
             words.append(f"\nunsupported here, {count} of {len(members)}: {reason}", style=TERMINAL_STYLES["undecided"])
-        table.add_row(each.name, str(len(members)), f"about {each.seconds:.0f} s", each.varies, words)
+        runs = sum(member.scenario.convoy_guests for member in members)
+        table.add_row(each.name, str(runs), f"about {each.seconds:.0f} s", each.varies, words)
+    return table
+
+
+def convoy_table(convoys: Sequence[ConvoyFigures]) -> RenderableType:
+    """What whole convoys took, and what their guests felt."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False)
+    table.add_column("convoy", overflow="fold")
+    for name in ("home", "all home s", "each s (median)", "blackout ms (median, worst)", "guest slowed"):
+        table.add_column(name, justify="right")
+    for each in convoys:
+        blackouts = (each.median_blackout_seconds, each.worst_blackout_seconds)
+        table.add_row(
+            each.scenario,
+            f"{each.completed} of {each.guests}",
+            *(
+                UNKNOWN if value is None else digits(value)
+                for value in (each.all_home_seconds, each.median_total_seconds)
+            ),
+            ", ".join(UNKNOWN if value is None else digits(1000 * value) for value in blackouts),
+            UNKNOWN if each.slowdown is None else f"{digits(each.slowdown)} x",
+        )
     return table
 
 

@@ -65,6 +65,8 @@ def cells(campaign: Campaign, paces: Mapping[str, float]) -> tuple[Cell, ...]:
             if twice := sorted(condition.keys() & member.keys()):
                 raise BadValueError(f"grid: {twice[0]} stands in a member of comparison {comparison!r} as well")
             requests.append(_request(campaign, comparison, planned, member | condition))
+        if requests[-1].scenario.convoy_guests > 1:
+            raise BadValueError("convoy_guests: a campaign's cell is one run; want `run` or `compare` for a convoy")
     found: dict[str, Cell] = {}
     for name, request in zip(_names(requests), requests, strict=True):
         cell = Cell(name=name, request=request)

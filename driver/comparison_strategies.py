@@ -12,6 +12,7 @@ from typing import Any
 from driver.comparison_plan import Comparison, Member, comparison, of_members
 from driver.hardware import Hardware
 from driver.scenario import Scenario
+from driver.scenario_settings import CONVOY_ORDERS
 from driver.transport import TRANSPORTS
 from workload.settings import WORKLOADS, Workload
 
@@ -178,6 +179,21 @@ LINKS = _of(
     ),
 )  # fmt: skip
 
+PARALLEL = of_members(
+    "parallel-serial", "three guests over one link: all at once, or one after another (namespaces)",
+    "all at once, one by one; guests that write 8, 20 MiB/s over 60 MiB/s",
+    _crossed(
+        (
+            replace(
+                UNCAPPED, transport="tcp", hosts="namespaces", link_mbit_s=503, downtime_limit_ms=200,
+                convoy_guests=3, convoy_order=order,
+            )
+            for order in CONVOY_ORDERS
+        ),
+        (replace(WORKLOAD, rate_limit_mib_s=each) for each in (8, 20)),
+    ),
+)  # fmt: skip
+
 WORKED = of_members(
     "workloads", "pre-copy alone, by what the guest does", f"workload {', '.join(WORKLOADS)}",
     _crossed((replace(HARD, max_time_seconds=10),), map(_working, WORKLOADS.values())),
@@ -231,6 +247,6 @@ VERSIONS = of_members(
 
 OURS = (
     COMBINATIONS, DOWNTIME_RAMPS, POST_COPY, RECOVERY, SECOND_ATTEMPT, THROTTLE, MULTIFD_COMPRESSION,
-    MULTIFD_ZERO_PAGES, TLS, SWITCHOVER, TRANSPORTED, LINKS, WORKED, COMPRESSION_PAYS, XBZRLE_PAYS, PRE_COPY_SUFFICES,
-    VERSIONS,
+    MULTIFD_ZERO_PAGES, TLS, SWITCHOVER, TRANSPORTED, LINKS, PARALLEL, WORKED, COMPRESSION_PAYS, XBZRLE_PAYS,
+    PRE_COPY_SUFFICES, VERSIONS,
 )  # fmt: skip

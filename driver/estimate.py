@@ -25,7 +25,8 @@ def estimate_seconds(scenario: Scenario, hardware: Hardware, workload: Workload,
     first = min(hardware.memory_bytes, GUEST_BYTES + working_set) / bandwidth
     rest = WARM_SECONDS if warm_start else COLD_SECONDS
     moving, longest = _moving(scenario, first, again), float(scenario.max_time_seconds)
-    return rest + (moving if moving < longest else longest * scenario.attempts)
+    one = moving if moving < longest else longest * scenario.attempts
+    return rest + one * scenario.convoy_guests  # over one link, in whichever order
 
 
 def _moving(scenario: Scenario, first: float, again: float) -> float:

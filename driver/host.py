@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from driver.carriage import Carriage
-from driver.namespaces import joined_namespaces
+from driver.namespaces import Namespace, joined_namespaces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,8 +20,10 @@ class Host:
 
 
 @contextlib.asynccontextmanager
-async def run_hosts(carriage: Carriage, runtime: Path) -> AsyncIterator[Mapping[str, Host]]:
-    """Make the hosts of a run, by role; what was made for it is gone afterwards.
+async def run_hosts(
+    carriage: Carriage, runtime: Path, link: tuple[Namespace, Namespace] | None = None
+) -> AsyncIterator[Mapping[str, Host]]:
+    """Make the hosts of a run, by role, or take those of `link`; what was made for it is gone afterwards.
 
     Raises:
         UnsupportedError: they cannot be made here.
@@ -29,8 +31,11 @@ async def run_hosts(carriage: Carriage, runtime: Path) -> AsyncIterator[Mapping[
     if carriage.hosts == "here":
         yield {"source": Host(), "destination": Host()}
         return
-    async with joined_namespaces(carriage.link_mbit_s, carriage.link_shaper, runtime) as namespaces:
+    async with contextlib.AsyncExitStack() as stack:
+        if link is None:
+            making = joined_namespaces(carriage.link_mbit_s, carriage.link_shaper, runtime)
+            link = await stack.enter_async_context(making)
         yield {
             role: Host(prefix=namespace.prefix, address=namespace.address)
-            for role, namespace in zip(("source", "destination"), namespaces, strict=True)
+            for role, namespace in zip(("source", "destination"), link, strict=True)
         }

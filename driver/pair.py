@@ -15,6 +15,7 @@ from driver.disk import make_disk
 from driver.host import run_hosts
 from driver.kit import Kit
 from driver.monitor import Event
+from driver.namespaces import Namespace
 from driver.qemu import Qemu
 from driver.scenario import Scenario
 from driver.stream import Route
@@ -87,15 +88,18 @@ async def launched_pair(
     *,
     restores: bool,
     disk: Path | None = None,
+    link: tuple[Namespace, Namespace] | None = None,
 ) -> AsyncIterator[Pair]:
     """Make the hosts and start both QEMUs; a source that `restores` waits for its saved guest, whose disk is `disk`.
+
+    `link` is of a convoy, which has made the hosts for all its runs.
 
     Raises:
         UnsupportedError: the hosts cannot be made here.
         BrokenError: a QEMU does not start.
     """
     async with contextlib.AsyncExitStack() as stack:
-        hosts = await stack.enter_async_context(run_hosts(scenario, runtime))
+        hosts = await stack.enter_async_context(run_hosts(scenario, runtime, link))
         stack.callback(run.remove_state)
         stack.callback(run.remove_disks)
         for role in hosts if kit.hardware.disk_mib else ():

@@ -93,6 +93,7 @@ class RunRecord:
     `kind` is `migration`, `save` (the guest went through a file; `saved` says what that cost), or `observed`: an
     exporter wrote it of a VM that something else runs, whose name is `vm`; its scenario, hardware and workload are
     None.
+    `convoy` is the same for all guests of a convoy: the first one's id.
     `accelerator` is what was used and `accelerator_reason` why; `reason` explains any outcome but a plain `completed`;
     `negotiated` holds the machine type of both QEMUs and the capabilities and parameters that both accepted, in QEMU's
     own words and units;
@@ -105,6 +106,7 @@ class RunRecord:
     vm: str | None = field(default=None, metadata=YOUNGER)
     campaign: str | None = None
     comparison: str | None = None
+    convoy: str | None = field(default=None, metadata=YOUNGER)
     clock: Clock
     scenario: Scenario | None
     hardware: Hardware | None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from driver.hardware import Hardware
 from driver.scenario import Scenario
+from driver.seat import Seat
 from driver.settle import Settle
 from driver.watch import Sampling
 from workload.errors import BadValueError
@@ -22,7 +23,8 @@ RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 class Request:
     """One run: what is migrated and how, with which QEMUs; the destination's is the source's by default.
 
-    `run` is the id that the run is to have (a campaign writes it down before the run starts); None: a new one.
+    `run` is the id that the run is to have (a campaign writes it down before the run starts); None: a new one. `convoy`
+    is the id of the convoy that it belongs to, `seat` its place there.
     """
 
     scenario: Scenario
@@ -37,6 +39,8 @@ class Request:
     campaign: str | None = None
     comparison: str | None = None
     run: str | None = None
+    convoy: str | None = None
+    seat: Seat | None = None
 
     def __post_init__(self) -> None:
         if self.run is not None and not RUN_ID.fullmatch(self.run):

@@ -119,6 +119,7 @@ class _Run:
                 kind=request.scenario.kind,
                 campaign=request.campaign,
                 comparison=request.comparison,
+                convoy=request.convoy,
                 clock=Clock.now(),
                 scenario=request.scenario,
                 hardware=request.hardware,
@@ -195,8 +196,10 @@ class _Run:
         image = await warm_image(kit, self.runtime) if self.request.warm_start else None
         scenario = self.request.scenario
         pair = await stack.enter_async_context(
-            launched_pair(kit, scenario, self.run, self.runtime, self.events, restores=image is not None,
-                          disk=image.disk if image else None)
+            launched_pair(
+                kit, scenario, self.run, self.runtime, self.events, restores=image is not None,
+                disk=image.disk if image else None, link=self.request.seat.link if self.request.seat else None,
+            )
         )  # fmt: skip
         consoles = {role: self.run.console(role) for role in pair.qemus}
         self.guest = await stack.enter_async_context(
@@ -255,6 +258,9 @@ class _Run:
             if late := await mirror.until_ready():
                 self.ledger.phase("end")
                 return late
+        seat, longest = self.request.seat, float(scenario.max_time_seconds * scenario.attempts)
+        if seat:
+            await seat.turn(scenario.convoy_guests, scenario.convoy_order, longest)
         self.ledger.phase("migrate")
         ending = await attempts.go(
             address, lambda: self._renew(pair), lambda migration: self._destination_dies(pair.destination, migration)
@@ -263,6 +269,8 @@ class _Run:
             ending = dataclasses.replace(ending, reason=f"{ending.reason}; {words}")
         if not attempts.migration.split:
             await self._recover(guest, attempts.migration, settled)
+        if seat:
+            await seat.all_home(scenario.convoy_guests, longest)
         self.ledger.phase("end")
         return ending
 

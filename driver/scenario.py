@@ -10,7 +10,7 @@ from typing import Any
 
 from driver.carriage import Carriage
 from driver.scenario_name import scenario_name
-from driver.scenario_settings import Compression, Disk, Limits, Multifd, PostCopy, Steps, Stream, Throttling
+from driver.scenario_settings import Compression, Convoy, Disk, Limits, Multifd, PostCopy, Steps, Stream, Throttling
 from driver.schedule import (
     CANCEL,
     CUT,
@@ -55,7 +55,7 @@ _SWITCHES = {"auto_converge_increment": "auto_converge_increment", "auto_converg
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario(Carriage, Disk, Stream, Multifd, Compression, Throttling, PostCopy, Steps, Limits):
+class Scenario(Convoy, Carriage, Disk, Stream, Multifd, Compression, Throttling, PostCopy, Steps, Limits):
     """One experiment's conditions; equal values mean the same experiment. 0 turns a strategy's field off."""
 
     def __post_init__(self) -> None:

@@ -58,6 +58,8 @@ TAGS: Mapping[str, str] = {
     "auto_converge_trigger": "trigger-{}",
     "compress_wait": "compress-no-wait",
     "zero_copy_send": "zero-copy",
+    "convoy_guests": "convoy-{}",
+    "convoy_order": "{}",
     "return_path": "no-return-path",
     "switchover_ack": "switchover-ack",
     "disk_copy_mode": "{}",

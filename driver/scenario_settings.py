@@ -13,6 +13,10 @@ WEEK_SECONDS = 604_800
 MULTIFD_COMPRESSIONS = ("none", "zlib", "zstd", "qpl", "uadk", "qatzip")
 ZERO_PAGE_DETECTIONS = ("default", "none", "legacy", "multifd")
 TLS_KINDS = ("none", "psk", "x509")
+AT_ONCE, ONE_BY_ONE = "at-once", "one-by-one"
+CONVOY_ORDERS = (AT_ONCE, ONE_BY_ONE)
+CONVOY_MOST = 8
+"""As many saved guests as warm starts keep."""
 COPY_MODES = ("background", "write-blocking")
 """Of QEMU's MirrorCopyMode (qapi/block-core.json)."""
 
@@ -197,4 +201,18 @@ class Stream:
     tls: str = setting(
         "none", unit="", help="encrypt, with keys made for the run: a shared key or certificates", group="stream",
         choices=TLS_KINDS,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convoy:
+    """Several guests that leave one host for another over the same link."""
+
+    convoy_guests: int = setting(
+        1, unit="guests", help="migrate so many guests over the same link, each a run of its own; 1 = one alone",
+        group="convoy", low=1, high=CONVOY_MOST,
+    )  # fmt: skip
+    convoy_order: str = setting(
+        AT_ONCE, unit="", help="all at once, or one by one while the others run on", group="convoy",
+        choices=CONVOY_ORDERS,
     )  # fmt: skip

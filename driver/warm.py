@@ -17,11 +17,12 @@ from pathlib import Path
 from driver.datadir import RunDir, read_json, write_json
 from driver.disk import make_disk
 from driver.guest import Guest
-from driver.kit import Kit
+from driver.kit import Kit, find_kit
 from driver.monitor import Event
 from driver.progress import Progress
 from driver.qemu import Qemu
 from driver.race import race
+from driver.request import Request
 from driver.saving import complete
 from driver.stream import load_command, save_command
 from workload.cache import cache_dir
@@ -75,6 +76,15 @@ async def warm_image(kit: Kit, runtime: Path) -> WarmImage:
         os.utime(place)
         _prune(folder)
         return _read(place)
+
+
+async def prepare_image(request: Request, runtime: Path) -> None:
+    """Have a request's saved guest made, where it is missing.
+
+    Raises:
+        MigrascopeError: the guest did not boot or could not be saved.
+    """
+    await warm_image(await find_kit(request), runtime)
 
 
 async def measure_rate(kit: Kit, runtime: Path) -> float:

@@ -21,7 +21,7 @@ from workload.errors import MigrascopeError
 from workload.settings import Workload
 from workload.value import from_json, settings_of
 
-LAYOUT = 3
+LAYOUT = 4
 BUSY_SECONDS = 10.0
 
 RUNNING, DAMAGED = "running", "damaged"
@@ -53,6 +53,7 @@ class RunRow:
     kind: str | None = None
     campaign: str | None = None
     comparison: str | None = None
+    convoy: str | None = None
     scenario: str | None = None
     strategy: str | None = None
     outcome: str
@@ -141,6 +142,7 @@ def row_of(record: RunRecord, summary: Summary | None) -> RunRow:
         kind=record.kind,
         campaign=record.campaign,
         comparison=record.comparison,
+        convoy=record.convoy,
         scenario=record.scenario_name,
         strategy=record.scenario.strategy if record.scenario else None,
         outcome=record.outcome or RUNNING,

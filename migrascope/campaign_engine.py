@@ -6,10 +6,12 @@ import argparse
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from driver.campaign_executor import JOBS_MOST, Engine, Job, LocalExecutor
 from driver.cluster import check_address, cluster
 from driver.datadir import DataDir
+from driver.request import Request
 from migrascope.options import words_of
 from workload.errors import BadValueError
 
@@ -53,9 +55,16 @@ async def engine(arguments: argparse.Namespace, data: DataDir) -> AsyncIterator[
 
 def run_words(job: Job) -> list[str]:
     """The command line that makes one run of a campaign; a person may repeat it without its three ids."""
-    request = job.request
-    words = [sys.executable, "-m", "migrascope.main", "run", "--json", f"--data-dir={job.data.path}"]
-    words += [f"--run-id={job.run}", f"--campaign={request.campaign}"]
+    return request_words(replace(job.request, run=job.run), job.data)
+
+
+def request_words(request: Request, data: DataDir) -> list[str]:
+    """The command line that makes the run of a request with an id."""
+    words = [sys.executable, "-m", "migrascope.main", "run", "--json", f"--data-dir={data.path}"]
+    words += [f"--run-id={request.run}"]
+    words += [f"--campaign={request.campaign}"] * (request.campaign is not None)
+    words += [f"--convoy={request.convoy}"] * (request.convoy is not None)
+    words += [f"--seat={request.seat}"] * (request.seat is not None)
     words += [f"--comparison={request.comparison}"] * (request.comparison is not None)
     words += [f"--qemu={request.source_binary}"]
     words += [f"--destination-qemu={request.destination_binary}"] * (request.destination_binary is not None)

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
-from dashboards.tables import outcome_table
+from dashboards.tables import convoy_table, outcome_table
 from driver.comparison import COMPARISONS, find_comparison
 from driver.comparison_plan import NOMINAL_PACE, Plan
 from driver.datadir import DataDir
@@ -19,9 +19,11 @@ from driver.pace import measure_pace
 from driver.record import OUTCOMES, RunRecord
 from driver.request import Request
 from driver.scenario import STRATEGIES, Scenario, nearest
+from driver.seat import Seat
 from driver.settle import Settle
 from driver.watch import Sampling
 from exporter import history
+from exporter.convoys import convoys
 from migrascope.command import Command
 from migrascope.options import (
     add_common_options,
@@ -50,9 +52,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         help=f"what is done so that it finishes: {strategies_in_words()} (default none)",
     )
     add_run_options(parser)
-    group = parser.add_argument_group("campaign", "what a campaign says to each of its runs")
+    group = parser.add_argument_group("campaign", "what a campaign or a convoy says to each of its runs")
     group.add_argument("--run-id", metavar="ID", help="the id that the run is to have (default: a new one)")
     group.add_argument("--campaign", metavar="ID", help="the campaign that the run belongs to")
+    group.add_argument("--convoy", metavar="ID", help="the convoy that the run belongs to")
+    group.add_argument("--seat", metavar="DIRECTORY:N", help="its place in the convoy, which waits for the others")
     group.add_argument("--comparison", metavar="NAME", help="the comparison that the run belongs to")
 
 
@@ -60,7 +64,7 @@ def _run(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
     records = asyncio.run(run_all([request_of(arguments)], data, view_console()))
     _show(arguments, data, records)
-    return OUTCOMES[records[0].outcome or "broken"]
+    return max(OUTCOMES[record.outcome or "broken"] for record in records)
 
 
 def request_of(arguments: argparse.Namespace) -> Request:
@@ -74,6 +78,8 @@ def request_of(arguments: argparse.Namespace) -> Request:
         run=arguments.run_id,
         campaign=arguments.campaign,
         comparison=arguments.comparison,
+        convoy=arguments.convoy,
+        seat=Seat.parse(arguments.seat) if arguments.seat else None,
     )
 
 
@@ -188,9 +194,11 @@ def _show(arguments: argparse.Namespace, data: DataDir, records: Sequence[RunRec
     rows = [row for row in history.runs(data) if row.run in {record.run for record in records}]
     if arguments.json:
         objects = [row.to_json() for row in rows]
-        print_json(objects if page else objects[0])
+        print_json(objects if page or len(objects) > 1 else objects[0])
         return
     print_table(outcome_table(rows))
+    if found := convoys(rows):
+        print_table(convoy_table(found))
     for record in records:
         if record.reason:
             note(f"{record.run}: {record.outcome}: {record.reason}")

@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 from rich.console import Console
 
 from dashboards.terminal import follow
+from driver.convoy import run_convoy
 from driver.datadir import DataDir, RunDir
 from driver.record import RunRecord
 from driver.request import Request
 from driver.run import run_migration
 from driver.watch import ExporterClient
 from exporter.start import start_exporter
+from migrascope.campaign_engine import request_words
 from migrascope.options import note
 
 T = TypeVar("T")
@@ -65,7 +67,10 @@ async def _run_each(
     for position, request in enumerate(requests, start=1):
         if len(requests) > 1:
             console.rule(f"{position} of {len(requests)}: {request.scenario.name}", align="left", style="dim")
-        records.append(await _run_one(request, data, console, cancel, told))
+        if request.scenario.convoy_guests > 1 and request.seat is None:
+            records += await run_convoy(request, data, request_words, cancel)
+        else:
+            records.append(await _run_one(request, data, console, cancel, told))
         if cancel.is_set():
             break
     return records
