@@ -150,6 +150,7 @@ class _Running:
     async def _run_all(self) -> None:
         """Keep every place of the executor at work until nothing is left or the user wants no more."""
         wanted = asyncio.create_task(self._cancel.wait())
+        why = "cancelled by the user"
         running: dict[asyncio.Task[JobEnd], tuple[Slot, Job]] = {}
         try:
             while not self._cancel.is_set():
@@ -162,10 +163,14 @@ class _Running:
                         running[asyncio.create_task(self._executor.execute(job))] = (slot, job)
                 await asyncio.wait({wanted, *running}, timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 for task in [task for task in running if task.done()]:
-                    self._end(*running.pop(task), task.result())
+                    end = task.result()
+                    self._end(*running.pop(task), end)
+        except MigrascopeError as error:
+            why = str(error)
+            raise
         finally:
             wanted.cancel()
-            await self._cut(running)
+            await self._cut(running, why)
 
     def _next(self, busy: Sequence[Slot]) -> list[Slot]:
         left = set(self._state.slots_left) - set(busy)
@@ -221,7 +226,7 @@ class _Running:
         elif failed >= self._campaign.max_failures:
             self._tell(Parked(time_ns=now, cell=cell, reason=f"{failed} failures in a row, the last: {reason}"))
 
-    async def _cut(self, running: Mapping[asyncio.Task[JobEnd], tuple[Slot, Job]]) -> None:
+    async def _cut(self, running: Mapping[asyncio.Task[JobEnd], tuple[Slot, Job]], why: str) -> None:
         """End what is under way; a run that came to its end all the same counts."""
         if not running:
             return
@@ -237,7 +242,7 @@ class _Running:
         finally:
             for (cell, repeat), job in running.values():
                 begun = Begun(time_ns=0, cell=cell, repeat=repeat, run=job.run)
-                self._tell(self._recognised(begun, "cancelled by the user"))
+                self._tell(self._recognised(begun, why))
 
     def _recognised(self, begun: Begun, why: str = "the campaign's driver died") -> Ended | Cut:
         """What became of a run whose end was not written down: its own record knows."""

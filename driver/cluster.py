@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 CONNECT_SECONDS = 10.0
+CLOSE_SECONDS = 3.0
 ANSWER_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 WORKER_SECONDS = 30.0
@@ -81,11 +82,14 @@ async def cluster(
             "scheduler: the package distributed is not installed; pip install 'migrascope[campaign]'"
         ) from error
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a loss is told in our words
+    _check_certificates(address)
+    client = Client(  # type: ignore[no-untyped-call]
+        address, asynchronous=True, timeout=CONNECT_SECONDS, set_as_default=False, name="migrascope"
+    )
     try:
-        client = await Client(  # type: ignore[no-untyped-call]
-            address, asynchronous=True, timeout=CONNECT_SECONDS, set_as_default=False, name="migrascope"
-        )
+        await client
     except (OSError, TypeError, ValueError, RuntimeError) as error:
+        await _close(client)
         raise MigrascopeError(
             f"scheduler {address}: does not answer ({str(error).splitlines()[0]}); start one with `dask scheduler`"
         ) from error
@@ -93,8 +97,7 @@ async def cluster(
     try:
         yield executor
     finally:
-        with contextlib.suppress(OSError, TimeoutError):
-            await asyncio.wait_for(client.close(), CONNECT_SECONDS)
+        await _close(client)
 
 
 class ClusterExecutor:
@@ -204,6 +207,10 @@ class ClusterExecutor:
             gone.cancel()
             await asyncio.gather(result, gone, return_exceptions=True)
         if not isinstance(arrival, Arrival):
+            try:  # with the scheduler every run is cancelled, and there is no place for another
+                await self._present()
+            except MigrascopeError as error:
+                self._fail(error)
             return JobEnd(seconds=0.0, lost=f"worker {worker.address}: {arrival}")
         if arrival.packed is not None:
             await asyncio.to_thread(bring_home, arrival.packed, self._data, job.run)
@@ -321,8 +328,36 @@ async def _result(future: Future[Any]) -> Any:
     """A job's result, or the error that the worker met beside it: it says nothing of the run."""
     try:
         return await future.result()
-    except Exception as error:  # the boundary to another machine; what came of it is told
+    # the boundary to another machine: what its function raised is raised here, of whatever class; who asks tells it
+    except Exception as error:
         return error
+
+
+def _check_certificates(address: str) -> None:
+    """See whether there is a certificate to show to a scheduler that wants one.
+
+    Raises:
+        MigrascopeError: Dask's configuration names none, or one that cannot be used.
+    """
+    from distributed import Security  # noqa: PLC0415 - an extra of its own
+
+    if not address.startswith("tls://"):
+        return
+    try:
+        found = Security().get_connection_args("client").get("ssl_context")  # type: ignore[no-untyped-call]
+        why = "" if found else "it names none"
+    except (OSError, ValueError) as error:
+        why = str(error)
+    if why:
+        raise MigrascopeError(
+            f"scheduler {address}: want a certificate in Dask's configuration (distributed.comm.tls: ca-file,"
+            f" client.cert, client.key): {why}"
+        )
+
+
+async def _close(client: Client) -> None:
+    with contextlib.suppress(OSError, TimeoutError):
+        await asyncio.wait_for(client.close(), CLOSE_SECONDS)  # type: ignore[no-untyped-call]
 
 
 def _on_loopback(host: str) -> bool:
