@@ -58,7 +58,8 @@ def _requests(request: Request, data: DataDir, seats: Sequence[Seat]) -> list[Re
     while len(runs) < len(seats):
         if (run := new_run_id()) not in runs and not data.run(run).path.exists():
             runs.append(run)
-    return [replace(request, run=run, convoy=runs[0], seat=seat) for run, seat in zip(sorted(runs), seats, strict=True)]
+    runs.sort()
+    return [replace(request, run=run, convoy=runs[0], seat=seat) for run, seat in zip(runs, seats, strict=True)]
 
 
 async def _process(request: Request, data: DataDir, words: Words, runtime: Path) -> JobEnd:

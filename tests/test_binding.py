@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,3 +102,35 @@ async def test_a_guest_is_bound_allocated_at_once_and_locked(
 def locked_kib(pid: int) -> int:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("VmLck")).split()[1])
+
+
+@pytest.fixture
+def huge_pages() -> Iterator[Path]:
+    """A pool of huge pages that two guests of 128 MiB fit into; what the host had before is put back."""
+    pool = Path("/proc/sys/vm/nr_hugepages")
+    if not os.access(pool, os.W_OK):
+        pytest.skip("vm.nr_hugepages can be set by root only")
+    before = pool.read_text()
+    pool.write_text(str(int(before) + 132))
+    try:
+        if int(pool.read_text()) < int(before) + 132:
+            pytest.skip("the host's memory is too scattered for 132 huge pages")
+        yield pool
+    finally:
+        pool.write_text(before)
+
+
+@pytest.mark.qemu
+async def test_a_guest_lives_in_huge_pages_and_migrates_into_huge_pages(
+    data: DataDir, huge_pages: Path, qemu_10_binary: Path
+) -> None:
+    assert huge_pages
+    asked = a_request(Scenario(bandwidth_mib_s=1000, downtime_limit_ms=500), binary=str(qemu_10_binary))
+    asked = replace(asked, hardware=replace(HARDWARE, huge_pages_mib=2), warm_start=False)
+    async with running(asked, data) as (task, run, _):
+        await until(lambda: phase_of(run) == "settle")
+        maps = Path(f"/proc/{pids(run)['source']}/smaps_rollup").read_text()  # noqa: ASYNC240 - a file of /proc
+        in_use = [int(line.split()[1]) for line in maps.splitlines() if "_Hugetlb:" in line]
+        assert sum(in_use) > 32 << 10, "KiB of the guest's RAM that it has touched stand in huge pages"
+        record = await task
+    assert record.outcome == "completed", record.reason

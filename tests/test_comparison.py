@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -14,10 +15,13 @@ from driver.check import unsupported
 from driver.check_members import refused_members
 from driver.comparison import COMPARISONS
 from driver.comparison_plan import NOMINAL_PACE, Member
+from driver.datadir import DataDir
 from driver.estimate import estimate_seconds
 from driver.kit import KERNEL_MIB, KERNEL_SHARE
+from driver.request import Request
 from driver.scenario import Scenario
 from migrascope.main import main
+from tests.real_runs import ended
 from tests.test_check import recorded
 from workload.settings import Workload
 
@@ -150,3 +154,23 @@ def test_list_shows_every_comparison_with_its_estimate_and_what_is_unsupported(
     assert main(["list"]) == 0
     shown = capsys.readouterr().out
     assert "unsupported here, 3 of 3" in " ".join(shown.split())
+
+
+@pytest.mark.qemu
+async def test_xbzrle_pays_where_a_write_changes_little_of_a_page(run_data: DataDir, qemu_binary: Path) -> None:
+    members = MEMBERS["xbzrle-pays"]
+    little = [member for member in members if member.workload.change_percent == 2]
+    outcomes = {}
+    for member in little:
+        asked = Request(
+            scenario=member.scenario, hardware=member.hardware, workload=member.workload,
+            source_binary=str(qemu_binary), warm_start=True,
+        )  # fmt: skip
+        record = await ended(asked, run_data)
+        outcomes[member.scenario.xbzrle_cache_percent] = record.outcome
+        if member.scenario.xbzrle_cache_percent:
+            # a page of which 2 % change takes a small part of its bytes once it has been seen twice
+            cache = record.final["xbzrle-cache"]
+            assert cache["pages"] > 1000
+            assert cache["bytes"] < 0.1 * 4096 * cache["pages"]
+    assert outcomes == {0: "not_converged", 50: "completed"}
