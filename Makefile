@@ -5,7 +5,7 @@ SHELL := /bin/bash
 BIN := .venv/bin
 DEMO := $(BIN)/migrascope compare demo --accel tcg
 # Everything that tests start beside the installed QEMU, unpacked into the cache.
-TOOLS := prometheus alertmanager victoria-metrics influxdb qemu-10 chromium iproute2 numactl
+TOOLS := prometheus alertmanager victoria-metrics influxdb qemu-10 chromium iproute2 numactl openssh
 # On Debian 12 every tool can be had, so there a test whose tool is missing fails; elsewhere it is skipped, with the reason.
 REQUIRE_ALL := $(shell grep -qs '^VERSION_CODENAME=bookworm' /etc/os-release && echo 1)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from dashboards.units import UNKNOWN, rate, size
-from driver.record import RunRecord
+from driver.record import Host, RunRecord
 from workload.value import settings_of
 
 
@@ -64,7 +64,19 @@ def _guest(record: RunRecord) -> dict[str, str]:
 
 
 def _host(record: RunRecord) -> dict[str, str]:
-    host = record.host
+    facts = _host_facts(record.host)
+    if there := record.destination_host:
+        facts |= {
+            f"destination's {name.removesuffix(' of the host')}": value for name, value in _host_facts(there).items()
+        }
+    if clock := record.clock_offset:
+        drift = "" if clock.drift_ns is None else f", {clock.drift_ns / 1e6:+.3f} ms later"
+        known = f"known to {clock.uncertainty_ns / 1e6:.3f} ms{drift}"
+        facts["destination's clock"] = f"{clock.monotonic_ns / 1e6:+.3f} ms against the source's, {known}"
+    return facts
+
+
+def _host_facts(host: Host) -> dict[str, str]:
     return {
         "name": host.name, "CPU": host.cpu, "cores": str(host.cores), "memory": size(host.memory_bytes),
         "kernel of the host": host.kernel,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from driver.hardware import Hardware, numbers
@@ -19,13 +20,13 @@ def binding(hardware: Hardware, role: str) -> tuple[str, ...]:
     return (*(("taskset", "-c", cpus) if cpus else ()), *((("numactl", f"--membind={nodes}")) if nodes else ()))
 
 
-def check_bindings(hardware: Hardware, memory_kib: int, qemus: int = 2) -> None:
-    """Check that this host has the CPUs, memory nodes, tools and huge pages.
+def check_bindings(hardware: Hardware, memory_kib: int, roles: Sequence[str] = ("source", "destination")) -> None:
+    """Check that this host has the CPUs, memory nodes, tools and huge pages for the QEMUs that run here.
 
     Raises:
         UnsupportedError: naming the setting and what there is.
     """
-    for role in ("source", "destination"):
+    for role in roles:
         cpus, nodes = _bound(hardware, role)
         if cpus and (missing := numbers(cpus) - os.sched_getaffinity(0)):
             here = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
@@ -41,7 +42,7 @@ def check_bindings(hardware: Hardware, memory_kib: int, qemus: int = 2) -> None:
                 + " (QEMU before 9.0 gets 8 KiB more under TCG: docs/qemu.md)"
                 * (memory_kib != hardware.memory_mib << 10)
             )
-        wanted = qemus * (memory_kib // (size_mib << 10))
+        wanted = len(roles) * (memory_kib // (size_mib << 10))
         pool = HUGE_PAGES / f"hugepages-{size_mib << 10}kB"
         free = int((pool / "free_hugepages").read_text()) if pool.is_dir() else 0
         if free < wanted:

@@ -15,7 +15,7 @@ from driver.comparison import find_comparison
 from driver.comparison_plan import NOMINAL_PACE
 from driver.estimate import estimate_seconds
 from driver.hardware import Hardware
-from driver.request import Request
+from driver.request import Request, on_hosts
 from driver.scenario import STRATEGIES, Scenario, strategy_fields
 from driver.settle import Settle
 from workload.errors import BadValueError
@@ -117,13 +117,15 @@ def _request(campaign: Campaign, comparison: str | None, planned: Condition, own
         return kind(**{name: value for name, value in fields.items() if FIELDS.get(name) is kind})
 
     kernel = fields.get("kernel")
+    host = campaign.destination_host or None
     return Request(
-        scenario=of(Scenario),
+        scenario=on_hosts(of(Scenario), host),
         hardware=of(Hardware),
         workload=of(Workload),
         settle=of(Settle),
         source_binary=fields.get("qemu", "qemu-system-x86_64"),
         destination_binary=fields.get("destination_qemu"),
+        destination_host=host,
         kernel=Path(kernel) if kernel else None,
         warm_start=campaign.warm_start,
         sampling=campaign.sampling,
@@ -174,6 +176,8 @@ def _set_fields(request: Request) -> dict[str, Any]:
         for name, (_, default, _) in settings_of(kind).items()
         if getattr(value, name) != default
     }
+    if request.destination_host:
+        found["destination_host"] = request.destination_host
     return found | {
         "qemu": request.source_binary,
         "destination_qemu": request.destination_binary,

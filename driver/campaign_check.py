@@ -2,33 +2,72 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
 
 from driver.campaign_cells import Cell
 from driver.check import refusal
+from driver.doctor import userfaultfd_refusal
 from driver.facts import Binaries
 from driver.kit import check_fits
+from driver.remote import RemoteHost
+from driver.remote_qemu import check_there, find_binary
 from driver.request import Request
 from workload.errors import MigrascopeError
 
 
 async def refused_cells(cells: Sequence[Cell]) -> dict[str, str]:
-    """Map the id of each cell that cannot run here to the reason; each binary is asked once."""
+    """Map the id of each cell that cannot run here to the reason; binaries and the other host are asked once."""
     binaries = Binaries()
     refused: dict[str, str] = {}
-    for cell in cells:
-        if reason := await _refusal(cell.request, binaries):
-            refused[cell.cell] = reason
+    async with AsyncExitStack() as stack:
+        elsewhere = _Elsewhere(stack)
+        for cell in cells:
+            if reason := await _refusal(cell.request, binaries, elsewhere):
+                refused[cell.cell] = reason
     return refused
 
 
-async def _refusal(request: Request, binaries: Binaries) -> str | None:
+class _Elsewhere:
+    """The other hosts of a plan, each reached once, and their binaries, each looked at once."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._reached: dict[str, tuple[RemoteHost, Binaries] | MigrascopeError] = {}
+
+    async def reach(self, destination: str) -> tuple[RemoteHost, Binaries]:
+        """A host and the binaries there.
+
+        Raises:
+            MigrascopeError: it cannot be reached, every time.
+        """
+        if destination not in self._reached:
+            runtime = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="migrascope-check-")))
+            try:
+                remote = await self._stack.enter_async_context(RemoteHost(destination, runtime))
+                self._reached[destination] = remote, Binaries(lambda name: find_binary(remote, name))
+            except MigrascopeError as error:
+                self._reached[destination] = error
+        found = self._reached[destination]
+        if isinstance(found, MigrascopeError):
+            raise found
+        return found
+
+
+async def _refusal(request: Request, binaries: Binaries, elsewhere: _Elsewhere) -> str | None:
+    theirs, no_userfaultfd = binaries, userfaultfd_refusal
     try:
         source = await binaries.find(request.source_binary)
-        destination = await binaries.find(request.destination_binary or request.source_binary)
-        if reason := await refusal(request.scenario, request.hardware, source, destination):
+        if request.destination_host:
+            remote, theirs = await elsewhere.reach(request.destination_host)
+            check_there(request.hardware, remote)
+            no_userfaultfd = remote.no_userfaultfd
+        destination = await theirs.find(request.destination_binary or request.source_binary)
+        if reason := await refusal(request.scenario, request.hardware, source, destination, no_userfaultfd):
             return reason
-        check_fits(request.hardware, request.workload)
+        check_fits(request.hardware, request.workload, qemus=1 if request.destination_host else 2)
     except MigrascopeError as error:
         return str(error)
     return None

@@ -11,6 +11,7 @@ from typing import Any
 from driver.hardware import Hardware
 from driver.scenario import Scenario, nearest, strategy_fields
 from driver.settle import Settle
+from driver.ssh import check_destination
 from driver.watch import Sampling
 from workload.errors import BadValueError
 from workload.settings import Workload
@@ -76,6 +77,9 @@ class Campaign:
         0, unit="s", help="kill a run that takes longer; 0 = by its own limits", group="campaign", low=10,
         high=1_209_600, zero=True,
     )  # fmt: skip
+    destination_host: str = setting(
+        "", unit="HOST", help="run every destination there, over ssh; empty = here", group="campaign"
+    )
     labels: Mapping[str, str] = field(default_factory=dict)
     base: Condition = field(default_factory=dict)
     sampling: Sampling = field(default_factory=Sampling)
@@ -88,6 +92,8 @@ class Campaign:
             raise BadValueError(
                 f"campaign.name={self.name!r}: want lower-case letters, digits and dashes, 48 of them at most"
             )
+        if self.destination_host:
+            check_destination(self.destination_host)
 
     @property
     def campaign(self) -> str:
@@ -101,6 +107,7 @@ class Campaign:
             sorted(self.base.items()),
             [(axis.field, axis.values) for axis in self.grid],
             [(one.name, [sorted(member.items()) for member in one.members]) for one in self.comparisons],
+            *([self.destination_host] * bool(self.destination_host)),
         )
         return f"{self.name}-{hashlib.sha256(repr(measured).encode()).hexdigest()[:8]}"
 

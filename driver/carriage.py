@@ -8,7 +8,7 @@ from driver.transport import TRANSPORTS, Transport
 from workload.errors import BadValueError
 from workload.value import setting
 
-HOSTS = ("here", "namespaces")
+HOSTS = ("here", "namespaces", "ssh")
 SHAPERS = ("tbf", "htb")
 
 
@@ -22,7 +22,8 @@ class Carriage:
     )  # fmt: skip
     hosts: str = setting(
         "here", unit="", group="transport", choices=HOSTS,
-        help="where the QEMUs run: both here, or in two network namespaces joined by a link (needs root)",
+        help="where the QEMUs run: both here, in two network namespaces joined by a link (needs root), or the"
+        " destination on the host that --destination-host names",
     )  # fmt: skip
     link_mbit_s: int = setting(
         0, unit="Mbit/s", help="speed of the link between the namespaces; 0 = not limited", group="transport", low=1,

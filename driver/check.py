@@ -32,8 +32,16 @@ SINCE = {
 Rule = Callable[[Scenario, Hardware, BinaryFacts], str | None]
 
 
-async def refusal(scenario: Scenario, hardware: Hardware, source: Binary, destination: Binary) -> str | None:
-    """Say why a run cannot work with these binaries on this host, or None; asks each binary once and caches that.
+async def refusal(
+    scenario: Scenario,
+    hardware: Hardware,
+    source: Binary,
+    destination: Binary,
+    no_userfaultfd: Callable[[], str | None] = userfaultfd_refusal,
+) -> str | None:
+    """Say why a run cannot work with these binaries, or None; asks each binary once and caches that.
+
+    `no_userfaultfd` tells for the destination's host why post-copy cannot be had there.
 
     Raises:
         MigrascopeError: a binary does not answer.
@@ -46,7 +54,7 @@ async def refusal(scenario: Scenario, hardware: Hardware, source: Binary, destin
         await machine_type(hardware.machine, source, destination)
     except UnsupportedError as error:
         return str(error)
-    if "post-copy" in scenario.strategies and (why := userfaultfd_refusal()):
+    if "post-copy" in scenario.strategies and (why := no_userfaultfd()):
         return f"post-copy: {why}: sysctl vm.unprivileged_userfaultfd=1 allows it, or run as root"
     return None
 

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,8 +89,10 @@ class BinaryFacts:
         )
 
 
-async def ask_binary(binary: Binary, cache: Path) -> BinaryFacts:
-    """What a binary knows; from the cache where this very binary was asked before.
+async def ask_binary(
+    binary: Binary, cache: Path, ask: Callable[[str], Awaitable[Mapping[str, Any]]] | None = None
+) -> BinaryFacts:
+    """What a binary knows; from the cache where this very binary was asked before, else by `ask` (None: here).
 
     Raises:
         UnsupportedError: it does not answer.
@@ -99,7 +101,7 @@ async def ask_binary(binary: Binary, cache: Path) -> BinaryFacts:
     place = cache / "binaries" / f"{key}.json"
     with contextlib.suppress(MigrascopeError, TypeError):
         return _read(place)
-    answers = await ask(binary.path)
+    answers = await (ask or ask_here)(binary.path)
     try:
         facts = BinaryFacts.parse(answers)
     except (KeyError, TypeError) as error:
@@ -120,7 +122,7 @@ def _read(place: Path) -> BinaryFacts:
     )
 
 
-async def ask(path: str) -> dict[str, Any]:
+async def ask_here(path: str) -> dict[str, Any]:
     """Put all questions to a QEMU that has neither machine nor guest, and have it quit.
 
     Raises:
@@ -128,18 +130,38 @@ async def ask(path: str) -> dict[str, Any]:
         BrokenError: it exited with an error, or did not end within the deadline.
     """
     process = await asyncio.create_subprocess_exec(
-        path, "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio",
+        *asking_command(path),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
         async with asyncio.timeout(ASK_SECONDS):
-            said, errors = await process.communicate(b"\n".join(map(orjson.dumps, _questions())) + b"\n")
+            said, errors = await process.communicate(questions())
     except TimeoutError:
         raise BrokenError(f"QEMU: {path} -M none did not answer within {ASK_SECONDS:g} s") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
+    return answers_of(path, said, errors, process.returncode)
+
+
+def asking_command(path: str) -> list[str]:
+    """The command line of a QEMU that answers on stdout what it is asked on stdin."""
+    return [path, "-M", "none", "-nodefaults", "-no-user-config", "-display", "none", "-qmp", "stdio"]
+
+
+def questions() -> bytes:
+    """Everything that a QEMU is asked, as it is written to its stdin."""
+    return b"\n".join(map(orjson.dumps, _questions())) + b"\n"
+
+
+def answers_of(path: str, said: bytes, errors: bytes, status: int | None) -> dict[str, Any]:
+    """Read what a QEMU answered, and how it exited.
+
+    Raises:
+        UnsupportedError: it did not answer every question.
+        BrokenError: it exited with an error before.
+    """
     answers: dict[str, Any] = {}
     with contextlib.suppress(orjson.JSONDecodeError):
         for line in map(orjson.loads, said.splitlines()):
@@ -149,8 +171,8 @@ async def ask(path: str) -> dict[str, Any]:
                 answers[question] = line.get("error", {}).get("desc")
     if missing := [question for question in QUESTIONS if question not in answers]:
         last = (errors.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-        if process.returncode:
-            raise BrokenError(f"QEMU: {path} -M none exited with {process.returncode} before it answered: {last[:200]}")
+        if status:
+            raise BrokenError(f"QEMU: {path} -M none exited with {status} before it answered: {last[:200]}")
         raise UnsupportedError(f"QEMU: {path} -M none did not answer {missing[0]}: {last[:200]}")
     return answers
 

@@ -49,6 +49,7 @@ async def examine(binary: str, kernel: Path | None, data: Path, cache: Path) -> 
         await _kvm(binary, guest_kernel, initrd, cache),
         _post_copy(),
         _tools("network namespaces", TOOLS, "runs with hosts=namespaces", REMEDY),
+        _tools("destination hosts", ("ssh",), "runs with --destination-host", "apt-get install openssh-client"),
         _tools("memory nodes", ("numactl",), "binding to memory nodes", "apt-get install numactl"),
         _memory(),
         _disk(data),

@@ -9,6 +9,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import psutil
@@ -75,9 +76,10 @@ async def binary_facts(binary: str) -> Binary:
 
 
 class Binaries:
-    """The QEMU binaries that somebody asks for by name, each of them looked at once."""
+    """The QEMU binaries that somebody asks for by name, each of them looked at once: here, or as `look` does it."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[str], Awaitable[Binary]] | None = None) -> None:
+        self._look = look or binary_facts
         self._found: dict[str, Binary | MigrascopeError] = {}
 
     async def find(self, name: str) -> Binary:
@@ -88,7 +90,7 @@ class Binaries:
         """
         if name not in self._found:
             try:
-                self._found[name] = await binary_facts(name)
+                self._found[name] = await self._look(name)
             except MigrascopeError as error:
                 self._found[name] = error
         found = self._found[name]

@@ -18,6 +18,8 @@ from driver.hardware import Hardware
 from driver.machine import machine_type
 from driver.qemu import Launch
 from driver.record import Binary, Guest
+from driver.remote import RemoteHost
+from driver.remote_qemu import check_there, find_binary, shared_accelerator
 from driver.request import Request
 from workload.cache import cache_dir
 from workload.errors import BadValueError, UnsupportedError
@@ -57,10 +59,20 @@ class Kit:
             initrd_sha256=self.initrd.sha256,
         )
 
-    def launch(self, role: str, run: RunDir, runtime: Path, *, incoming: bool, prefix: tuple[str, ...] = ()) -> Launch:
+    def launch(
+        self,
+        role: str,
+        run: RunDir,
+        runtime: Path,
+        *,
+        incoming: bool,
+        prefix: tuple[str, ...] = (),
+        watch_socket: Path | None = None,
+    ) -> Launch:
         """The launch of a run's source or destination; its files stand in the run directory, sockets in `runtime`.
 
-        `prefix` is what its host puts before the command line.
+        `prefix` is what its host puts before the command line, `watch_socket` where its host has the exporter's monitor
+        reached (None: in `runtime`).
         """
         return Launch(
             role=role,
@@ -76,7 +88,7 @@ class Kit:
             append=guest_command_line(self.workload, self.hardware.vcpus),
             console=run.console(role),
             log=run.log(role),
-            watch_socket=runtime / f"{role}.sock",
+            watch_socket=watch_socket or runtime / f"{role}.sock",
             incoming=incoming,
             # the destination must run by itself once it has been migrated to
             paused=role == "source",
@@ -122,8 +134,10 @@ def check_fits(hardware: Hardware, workload: Workload, qemus: int = 2) -> None:
         )
 
 
-async def find_kit(request: Request) -> Kit:
+async def find_kit(request: Request, remote: RemoteHost | None = None) -> Kit:
     """Find everything; a first run may compile the initrd, fetch a kernel and try KVM.
+
+    `remote` is the destination's host, where that is not this one.
 
     Raises:
         UnsupportedError: something is missing here.
@@ -132,12 +146,17 @@ async def find_kit(request: Request) -> Kit:
     cache = cache_dir()
     source = await binary_facts(request.source_binary)
     wanted = request.destination_binary or request.source_binary
-    destination = source if wanted == request.source_binary else await binary_facts(wanted)
+    if remote:
+        destination = await find_binary(remote, wanted)
+    else:
+        destination = source if wanted == request.source_binary else await binary_facts(wanted)
     machine = await machine_type(request.hardware.machine, source, destination)
     kernel = await asyncio.to_thread(find_kernel, request.kernel, cache)
     modules = await asyncio.to_thread(disk_modules, kernel, cache) if request.hardware.disk_mib else ()
     initrd = await asyncio.to_thread(build_initrd, cache, modules)
     accelerator = await choose_accelerator(request.hardware.accelerator, source.path, kernel, initrd, cache)
+    if remote:
+        accelerator = shared_accelerator(accelerator, request.hardware.accelerator, remote)
     if request.hardware.dirty_ring_size and accelerator.name != "kvm":
         raise UnsupportedError(
             f"hardware.dirty_ring_size={request.hardware.dirty_ring_size}: only KVM has a dirty ring, and this host's"
@@ -153,5 +172,7 @@ async def find_kit(request: Request) -> Kit:
         initrd=initrd,
         accelerator=accelerator,
     )
-    check_bindings(kit.hardware, kit.memory_kib)
+    if remote:
+        check_there(kit.hardware, remote)
+    check_bindings(kit.hardware, kit.memory_kib, ("source",) if remote else ("source", "destination"))
     return kit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from pathlib import Path
 
 import psutil
@@ -17,6 +17,7 @@ from driver.kit import Kit
 from driver.monitor import Event
 from driver.namespaces import Namespace
 from driver.qemu import Qemu
+from driver.remote import RemoteHost
 from driver.scenario import Scenario
 from driver.stream import Route
 from workload.errors import BrokenError
@@ -26,10 +27,13 @@ LOOK_SECONDS = 0.5
 
 
 class Pair:
-    """Two running QEMUs, by role, and the route between them; `launch` starts the one of a role."""
+    """Two running QEMUs, by role, those whose processes are here, the route between them; `launch` starts one."""
 
-    def __init__(self, qemus: dict[str, Qemu], route: Route, launch: Callable[[str], Awaitable[Qemu]]) -> None:
+    def __init__(
+        self, qemus: dict[str, Qemu], here: Collection[str], route: Route, launch: Callable[[str], Awaitable[Qemu]]
+    ) -> None:
         self.qemus = qemus
+        self._here = here
         self.route = route
         self._launch = launch
 
@@ -57,7 +61,7 @@ class Pair:
         return bool((await self.qemus[role].execute("query-status"))["running"])
 
     async def watch_stopped(self) -> None:
-        """Raise once a QEMU has been stopped by a signal for 5 s: its monitor cannot answer.
+        """Raise once a QEMU here has been stopped by a signal for 5 s: its monitor cannot answer.
 
         Raises:
             BrokenError: naming it.
@@ -66,6 +70,8 @@ class Pair:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             for role, qemu in self.qemus.items():
+                if role not in self._here:
+                    continue
                 try:
                     stopped = psutil.Process(qemu.pid).status() == psutil.STATUS_STOPPED
                 except psutil.NoSuchProcess:
@@ -89,17 +95,19 @@ async def launched_pair(
     restores: bool,
     disk: Path | None = None,
     link: tuple[Namespace, Namespace] | None = None,
+    remote: RemoteHost | None = None,
 ) -> AsyncIterator[Pair]:
     """Make the hosts and start both QEMUs; a source that `restores` waits for its saved guest, whose disk is `disk`.
 
-    `link` is of a convoy, which has made the hosts for all its runs.
+    `link` is of a convoy, which has made the hosts for all its runs; `remote` is the destination's host, where that is
+    not this one.
 
     Raises:
         UnsupportedError: the hosts cannot be made here.
         BrokenError: a QEMU does not start.
     """
     async with contextlib.AsyncExitStack() as stack:
-        hosts = await stack.enter_async_context(run_hosts(scenario, runtime, link))
+        hosts = await stack.enter_async_context(run_hosts(scenario, kit, runtime, link, remote))
         stack.callback(run.remove_state)
         stack.callback(run.remove_disks)
         for role in hosts if kit.hardware.disk_mib else ():
@@ -107,9 +115,13 @@ async def launched_pair(
             await asyncio.to_thread(make_disk, run.disk(role), kit.hardware.disk_mib, like)
 
         async def launch(role: str) -> Qemu:
-            incoming, prefix = role == "destination" or restores, hosts[role].prefix
-            started = Qemu(kit.launch(role, run, runtime, prefix=prefix, incoming=incoming), events)
-            return await stack.enter_async_context(started)
+            host, incoming = hosts[role], role == "destination" or restores
+            launched = kit.launch(
+                role, run, runtime, prefix=host.prefix, watch_socket=host.watch_socket, incoming=incoming
+            )
+            return await stack.enter_async_context(Qemu(launched, events, host.start))
 
         qemus = {role: await launch(role) for role in hosts}
-        yield Pair(qemus, Route(runtime=runtime, address=hosts["destination"].address, state=run.state), launch)
+        here = {role for role in qemus if remote is None or role == "source"}
+        route = Route(runtime=runtime, address=hosts["destination"].address, state=run.state)
+        yield Pair(qemus, here, route, launch)

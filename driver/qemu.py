@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import signal
 import socket
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from driver.disk import disk_options
 from driver.hardware import Hardware
@@ -40,6 +40,28 @@ class QemuDiedError(BrokenError):
         super().__init__(message)
 
 
+class HostLostError(BrokenError):
+    """The connection to another host is lost, and with it whatever was known of the QEMU there."""
+
+
+class Process(Protocol):
+    """A QEMU's process, here or elsewhere, as asyncio's are."""
+
+    @property
+    def pid(self) -> int:
+        """Its id on its own host."""
+
+    @property
+    def returncode(self) -> int | None:
+        """How it ended, negative for a signal; None while it lives."""
+
+    async def wait(self) -> int:
+        """Wait until it ends."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Send it a signal."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """Everything a QEMU's command line is made of; `prefix` is a program that executes the rest (`nsenter --net=X`).
@@ -67,8 +89,12 @@ class Launch:
     disk: Path | None = None
 
 
-def command_line(launch: Launch, monitor_fd: int) -> list[str]:
-    """Write the command line; `monitor_fd` is a connected socket that it inherits.
+Start = Callable[[Launch], Awaitable[tuple[Process, socket.socket]]]
+"""Starts a QEMU somewhere; returns its process and its monitor's connection."""
+
+
+def command_line(launch: Launch, monitor: str) -> list[str]:
+    """Write the command line; `monitor` says how the driver's monitor is connected, as a chardev socket's options.
 
     The console is a file, never a socket, which a stuck reader could freeze.
     """
@@ -84,7 +110,7 @@ def command_line(launch: Launch, monitor_fd: int) -> list[str]:
         "-m", f"{launch.memory_kib}K", "-smp", str(hardware.vcpus),
         "-kernel", str(launch.kernel), "-initrd", str(launch.initrd), "-append", launch.append,
         "-chardev", f"file,id=console,path={_option(launch.console)}", "-serial", "chardev:console",
-        "-chardev", f"socket,id=driver,fd={monitor_fd}", "-mon", "chardev=driver,mode=control",
+        "-chardev", f"socket,id=driver,{monitor}", "-mon", "chardev=driver,mode=control",
         "-chardev", f"socket,id=exporter,path={_option(launch.watch_socket)},server=on,wait=off",
         "-mon", "chardev=exporter,mode=control",
     ]  # fmt: skip
@@ -107,17 +133,39 @@ def _memory_backend(launch: Launch) -> list[str]:
     return ["-object", f"{kind},id={BACKEND},size={size},prealloc={allocated}"]
 
 
+async def start_here(launch: Launch) -> tuple[Process, socket.socket]:
+    """Start a QEMU on this host; its monitor is a socket that it inherits."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs, launch.log.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command_line(launch, f"fd={theirs.fileno()}"),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(theirs.fileno(),),
+                preexec_fn=die_with_parent(),
+                start_new_session=True,  # Ctrl-C in the terminal is for the driver alone
+            )
+    except BaseException:
+        ours.close()
+        raise
+    ours.setblocking(False)
+    return process, ours
+
+
 class Qemu:
     """A running QEMU; it lives exactly as long as its `async with`, and dies with the driver even by SIGKILL.
 
     Enter it from the main thread: the parent-death signal follows the thread that forked (prctl(2)).
     """
 
-    def __init__(self, launch: Launch, events: asyncio.Queue[Event]) -> None:
+    def __init__(self, launch: Launch, events: asyncio.Queue[Event], start: Start = start_here) -> None:
         self.launch = launch
         self.role = launch.role
         self.monitor = Monitor(launch.role, events)
-        self._process: asyncio.subprocess.Process | None = None
+        self._start = start
+        self._process: Process | None = None
 
     @property
     def pid(self) -> int:
@@ -125,30 +173,20 @@ class Qemu:
         return self._started().pid
 
     async def __aenter__(self) -> Self:
-        ours, theirs = socket.socketpair()
+        connection: socket.socket | None = None
         try:
-            with theirs, self.launch.log.open("ab") as log:
-                self._process = await asyncio.create_subprocess_exec(
-                    *command_line(self.launch, theirs.fileno()),
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    pass_fds=(theirs.fileno(),),
-                    preexec_fn=die_with_parent(),
-                    start_new_session=True,  # Ctrl-C in the terminal is for the driver alone
-                )
-            ours.setblocking(False)
-            await self.monitor.connect(ours, GREETING_SECONDS)
+            self._process, connection = await self._start(self.launch)
+            await self.monitor.connect(connection, GREETING_SECONDS)
         except MonitorLostError as error:
             died = await self._died("before its monitor answered")
             await self.end(at_once=True)
             raise died or error from None
         except OSError as error:
-            ours.close()
             raise BrokenError(f"{self.role}: {self.launch.binary} did not start: {error.strerror}") from error
         except BaseException:
             await self.end(at_once=True)
-            ours.close()
+            if connection:
+                connection.close()
             raise
         return self
 
@@ -197,13 +235,17 @@ class Qemu:
 
     async def end(self, *, at_once: bool = False) -> None:
         """End the process: QMP quit, SIGTERM, SIGKILL, each with a bound; `at_once` begins with SIGKILL. Idempotent."""
+        with contextlib.suppress(HostLostError):  # who keeps it there ends it
+            await self._end_process(at_once=at_once)
+        await self.monitor.close()
+
+    async def _end_process(self, *, at_once: bool) -> None:
         process = self._process
         if process is not None and process.returncode is None:
             if not at_once and not await self._quits() and not await self._obeys(signal.SIGTERM, TERMINATE_SECONDS):
                 at_once = True
             if at_once and not await self._obeys(signal.SIGKILL, KILL_SECONDS):
                 raise BrokenError(f"{self.role}: QEMU (pid {process.pid}) does not die; is its storage hanging?")
-        await self.monitor.close()
 
     async def _quits(self) -> bool:
         try:
@@ -238,7 +280,7 @@ class Qemu:
             f" (log: {self.launch.log})",
         )
 
-    def _started(self) -> asyncio.subprocess.Process:
+    def _started(self) -> Process:
         if self._process is None:
             raise BrokenError(f"{self.role}: QEMU was not started")
         return self._process

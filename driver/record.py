@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from driver.clock import Clock
+from driver.clock import Clock, ClockOffset
 from driver.datadir import RunDir, read_json, write_json
 from driver.hardware import Hardware
 from driver.scenario import Scenario
@@ -94,6 +94,7 @@ class RunRecord:
     exporter wrote it of a VM that something else runs, whose name is `vm`; its scenario, hardware and workload are
     None.
     `convoy` is the same for all guests of a convoy: the first one's id.
+    `destination_host` is the destination's where it is not `host`, and `clock_offset` its clocks against this one's.
     `accelerator` is what was used and `accelerator_reason` why; `reason` explains any outcome but a plain `completed`;
     `negotiated` holds the machine type of both QEMUs and the capabilities and parameters that both accepted, in QEMU's
     own words and units;
@@ -112,6 +113,8 @@ class RunRecord:
     hardware: Hardware | None
     workload: Workload | None
     host: Host
+    destination_host: Host | None = field(default=None, metadata=YOUNGER)
+    clock_offset: ClockOffset | None = field(default=None, metadata=YOUNGER)
     source_binary: Binary | None = None
     destination_binary: Binary | None = None
     guest: Guest | None = None
@@ -149,6 +152,8 @@ _PARTS: dict[str, type[Any]] = {
     "hardware": Hardware,
     "workload": Workload,
     "host": Host,
+    "destination_host": Host,
+    "clock_offset": ClockOffset,
     "source_binary": Binary,
     "destination_binary": Binary,
     "guest": Guest,

@@ -18,6 +18,7 @@ from driver.clock import Clock
 from driver.datadir import DataDir, RunDir
 from driver.disk import check_room
 from driver.disk_mirror import DiskMirror, MirrorLostError
+from driver.doctor import userfaultfd_refusal
 from driver.facts import git_revision, host_facts
 from driver.guest import Guest, GuestLostError
 from driver.kit import check_fits, find_kit
@@ -30,11 +31,13 @@ from driver.pair import Pair, launched_pair
 from driver.qemu import Qemu, QemuDiedError
 from driver.race import race
 from driver.record import RunRecord
+from driver.remote import RemoteHost
+from driver.remote_qemu import bring_keys, host_of
 from driver.request import Request, new_run_id
 from driver.runtime import run_runtime_dir
 from driver.saving import Saving
 from driver.stream import open_stream
-from driver.targets import Target, Targets, write_targets
+from driver.targets import Elsewhere, Target, Targets, write_targets
 from driver.tls import Credentials, make_credentials
 from driver.warm import WarmImage, restore, warm_image
 from driver.watch import ExporterClient
@@ -73,7 +76,7 @@ async def run_migration(
         MigrascopeError: another driver runs on this host.
         BrokenError: not even the record could be written.
     """
-    check_fits(request.hardware, request.workload)
+    check_fits(request.hardware, request.workload, qemus=1 if request.destination_host else 2)
     check_room(request.hardware, data.runs)
     with driver_lock():
         run = data.run(request.run or new_run_id())
@@ -110,6 +113,7 @@ class _Run:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.attempts: Attempts | None = None
         self.keys: Credentials | None = None
+        self.remote: RemoteHost | None = None
         self.saving: Saving | None = None
         self.guest: Guest | None = None
         self.ledger = Ledger(
@@ -185,12 +189,16 @@ class _Run:
             return Ending(outcome="broken", reason=f"run {self.run.run}: {error.strerror}: {error.filename}")
 
     async def _live(self, stack: AsyncExitStack) -> Ending:
-        kit = await find_kit(self.request)
+        await self._reach(stack)
+        kit, remote = await find_kit(self.request, self.remote), self.remote
         self.ledger.learn(
             source_binary=kit.source, destination_binary=kit.destination, guest=kit.guest(),
             accelerator=kit.accelerator.name, accelerator_reason=kit.accelerator.reason,
         )  # fmt: skip
-        if reason := await refusal(self.request.scenario, self.request.hardware, kit.source, kit.destination):
+        no_userfaultfd = remote.no_userfaultfd if remote else userfaultfd_refusal
+        if reason := await refusal(
+            self.request.scenario, self.request.hardware, kit.source, kit.destination, no_userfaultfd
+        ):
             raise UnsupportedError(reason)
         self.attachment.prepare()
         image = await warm_image(kit, self.runtime) if self.request.warm_start else None
@@ -199,8 +207,11 @@ class _Run:
             launched_pair(
                 kit, scenario, self.run, self.runtime, self.events, restores=image is not None,
                 disk=image.disk if image else None, link=self.request.seat.link if self.request.seat else None,
+                remote=remote,
             )
         )  # fmt: skip
+        if remote:
+            self.ledger.learn(clock_offset=await remote.clock())
         consoles = {role: self.run.console(role) for role in pair.qemus}
         self.guest = await stack.enter_async_context(
             Guest(kit.hardware.vcpus, consoles, image.ready if image else None, self.request.settle)
@@ -227,6 +238,14 @@ class _Run:
             *([mirror.watch(lambda: not migration.started or migration.under_way)] if mirror else ()),
         )
 
+    async def _reach(self, stack: AsyncExitStack) -> None:
+        """Reach the destination's host, where it is not this one."""
+        asked = self.request
+        if asked.destination_host is not None:
+            reached = RemoteHost(asked.destination_host, self.runtime, asked.destination_address)
+            self.remote = await stack.enter_async_context(reached)
+            self.ledger.learn(destination_host=host_of(self.remote))
+
     async def _phases(
         self, pair: Pair, image: WarmImage | None, guest: Guest, attempts: Attempts, mirror: DiskMirror | None
     ) -> Ending:
@@ -237,6 +256,7 @@ class _Run:
         self.ledger.phase("negotiate")
         if scenario.tls != "none":
             self.keys = await asyncio.to_thread(make_credentials, scenario.tls, self.runtime)
+            self.keys = await bring_keys(self.remote, self.keys) if self.remote else self.keys
         memory_bytes = self.request.hardware.memory_bytes
         agreed = await negotiate(source, destination, scenario, memory_bytes, self.keys, disk=mirror is not None)
         self.ledger.learn(negotiated={"machine": source.launch.machine, **agreed})
@@ -269,6 +289,8 @@ class _Run:
             ending = dataclasses.replace(ending, reason=f"{ending.reason}; {words}")
         if not attempts.migration.split:
             await self._recover(guest, attempts.migration, settled)
+        if self.remote:
+            self.ledger.learn(clock_offset=await self.remote.clock(self.ledger.record.clock_offset))
         if seat:
             await seat.all_home(scenario.convoy_guests, longest)
         self.ledger.phase("end")
@@ -291,6 +313,10 @@ class _Run:
 
     def _tell_targets(self, pair: Pair) -> None:
         record = self.ledger.record
+        elsewhere = {}
+        if self.remote and record.clock_offset:
+            samples = str(self.remote.sockets["samples"])
+            elsewhere["destination"] = Elsewhere(samples=samples, clock=record.clock_offset)
         write_targets(
             self.run,
             Targets(
@@ -302,7 +328,7 @@ class _Run:
                 targets=tuple(
                     Target(
                         role=role, pid=qemu.pid, monitor=str(qemu.launch.watch_socket),
-                        console=str(qemu.launch.console),
+                        console=str(qemu.launch.console), elsewhere=elsewhere.get(role),
                     )
                     for role, qemu in pair.qemus.items()
                 ),

@@ -60,11 +60,16 @@ async def _open_unix(route: Route, _source: End, destination: End) -> str:
 
 async def _open_tcp(route: Route, _source: End, destination: End) -> str:
     """The kernel chooses the port, QEMU tells it in `socket-address` (qapi/migration.json, MigrationInfo)."""
-    await destination.execute("migrate-incoming", {"uri": f"tcp:{route.address}:0"})
+    await destination.execute("migrate-incoming", {"uri": f"tcp:{_bracketed(route.address)}:0"})
     for address in (await destination.execute("query-migrate")).get("socket-address", ()):
         if address.get("type") == "inet":
-            return f"tcp:{address['host']}:{address['port']}"
+            return f"tcp:{_bracketed(address['host'])}:{address['port']}"
     raise BrokenError("destination: QEMU does not say on which port it listens")
+
+
+def _bracketed(address: str) -> str:
+    """An address as it stands before a port: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address
 
 
 async def _open_fd(_route: Route, source: End, destination: End) -> str:

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
-from driver.clock import Clock
+from driver.clock import Clock, ClockOffset
 from driver.datadir import RunDir, read_json, write_json
 from workload.value import from_json
 
 
 @dataclass(frozen=True, kw_only=True)
+class Elsewhere:
+    """What is on another host: the socket, forwarded from there, that gives its samples, and how its clocks stand."""
+
+    samples: str
+    clock: ClockOffset
+
+
+@dataclass(frozen=True, kw_only=True)
 class Target:
-    """One QEMU of a run: its role, process, the exporter's own monitor socket, its console file."""
+    """One QEMU of a run: its role, process, the exporter's own monitor socket, its console file.
+
+    `elsewhere` says that process and console are on another host.
+    """
 
     role: str
     pid: int
     monitor: str
     console: str
+    elsewhere: Elsewhere | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,5 +58,13 @@ def read_targets(run: RunDir) -> Targets:
     where = str(run.targets)
     data = dict(read_json(run.targets))
     data["clock"] = from_json(Clock, data.get("clock"), f"{where}: clock")
-    data["targets"] = tuple(from_json(Target, item, f"{where}: targets") for item in data.get("targets", ()))
+    data["targets"] = tuple(_target(dict(item), f"{where}: targets") for item in data.get("targets", ()))
     return from_json(Targets, data, where)
+
+
+def _target(item: dict[str, Any], where: str) -> Target:
+    if item.get("elsewhere") is not None:
+        elsewhere = dict(item["elsewhere"])
+        elsewhere["clock"] = from_json(ClockOffset, elsewhere.get("clock"), f"{where}: clock")
+        item["elsewhere"] = from_json(Elsewhere, elsewhere, f"{where}: elsewhere")
+    return from_json(Target, item, where)

@@ -6,7 +6,7 @@ import datetime as dt
 import ipaddress
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +30,17 @@ ENDPOINTS = {"source": "client", "destination": "server"}
 
 @dataclass(frozen=True, kw_only=True)
 class Credentials:
-    """A run's keys, one directory a role, of the kind `psk` or `x509`."""
+    """A run's keys, one directory a role, of the kind `psk` or `x509`; `elsewhere` those that another host has."""
 
     kind: str
     path: Path
+    elsewhere: Mapping[str, Path] = field(default_factory=dict)
 
     def of(self, role: str) -> Mapping[str, Any]:
         """The arguments of `object-add` for a role (QEMU qapi/crypto.json, TlsCredsProperties)."""
         endpoint = ENDPOINTS[role]
-        common = {"qom-type": f"tls-creds-{self.kind}", "id": ID, "dir": str(self.path / role), "endpoint": endpoint}
+        folder = str(self.elsewhere.get(role, self.path / role))
+        common = {"qom-type": f"tls-creds-{self.kind}", "id": ID, "dir": folder, "endpoint": endpoint}
         if self.kind == "x509":
             return common | {"verify-peer": True}
         return common | ({"username": USER} if endpoint == "client" else {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from exporter.sink import Sink
 from exporter.sources.console import ConsoleSource
 from exporter.sources.marks import MarksSource
 from exporter.sources.monitor import MonitorSource
+from exporter.sources.remote import RemoteConsoleSource, RemoteThreadsSource
 from exporter.sources.source import Source
 from exporter.sources.threads import ThreadsSource
 from exporter.verdicts import Verdicts
@@ -58,7 +60,9 @@ class AttachedRun:
     @property
     def abandoned(self) -> bool:
         """Whether its driver is dead, and its QEMUs, which die with it, are gone as well."""
-        return not driver_lives(self.run) and not any(psutil.pid_exists(target.pid) for target in self._targets.targets)
+        return not driver_lives(self.run) and not any(
+            psutil.pid_exists(target.pid) for target in self._targets.targets if target.elsewhere is None
+        )
 
     def state(self) -> LiveState:
         """What the run looks like now."""
@@ -92,10 +96,7 @@ class AttachedRun:
 
     def _sources(self, left: Left) -> Iterable[Source]:
         clock, metrics = self._targets.clock, self._metrics
-        threads = [
-            ThreadsSource(target.role, partial(self._pid, target.role), clock.stamp, self._pace(target), metrics)
-            for target in self._targets.targets
-        ]
+        threads = [self._threads(target) for target in self._targets.targets]
         run = RunObserver(
             verdicts=self._verdicts,
             migration=self._migration,
@@ -112,15 +113,13 @@ class AttachedRun:
                 SourceObserver(run) if target.role == "source" else DestinationObserver(run),
                 metrics,
                 left.sequence(target.role),
+                _wall_clock(target),
             )
             for target in self._targets.targets
         ]
         # marks first: whether a status counts is known before the first poll
         yield MarksSource(self.run.marks, left.last_mark_ns, partial(self._marked, run))
-        yield from (
-            ConsoleSource(target.role, Path(target.console), clock, left.console(target.role), metrics)
-            for target in self._targets.targets
-        )
+        yield from (self._console(target, left) for target in self._targets.targets)
         yield from threads
         yield from self._monitors
 
@@ -128,6 +127,18 @@ class AttachedRun:
         """The process of a role now: a further attempt has a new destination."""
         self._targets = read_targets(self.run)
         return next(target.pid for target in self._targets.targets if target.role == role)
+
+    def _threads(self, target: Target) -> ThreadsSource | RemoteThreadsSource:
+        clock, pace, metrics = self._targets.clock, self._pace(target), self._metrics
+        if target.elsewhere:
+            return RemoteThreadsSource(target.role, target.elsewhere, clock, pace, metrics)
+        return ThreadsSource(target.role, partial(self._pid, target.role), clock.stamp, pace, metrics)
+
+    def _console(self, target: Target, left: Left) -> ConsoleSource:
+        path, clock, resume = Path(target.console), self._targets.clock, left.console(target.role)
+        if target.elsewhere:
+            return RemoteConsoleSource(target.role, path, target.elsewhere, clock, resume, self._metrics)
+        return ConsoleSource(target.role, path, clock, resume, self._metrics)
 
     def _pace(self, target: Target) -> Pace:
         """The source is looked at closely while a migration is under way, the destination once it has the guest."""
@@ -140,6 +151,14 @@ class AttachedRun:
             for monitor in self._monitors:
                 if self._following.is_open(monitor):
                     monitor.ask_limits()
+
+
+def _wall_clock(target: Target) -> Callable[[], int]:
+    """How the wall clock of a QEMU's host is read: elsewhere by our monotonic one and the offset measured."""
+    if target.elsewhere is None:
+        return time.time_ns
+    offset_ns = target.elsewhere.clock.wall_ns
+    return lambda: time.monotonic_ns() + offset_ns
 
 
 def _header(targets: Targets, vm: str) -> Header:

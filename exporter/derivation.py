@@ -18,6 +18,8 @@ from exporter.timeline import Span, Timeline, events_of, timeline
 
 FOREVER_NS = (1 << 63) - 1
 NANO = 1e-9
+MOST_UNCERTAIN_NS = 5_000_000
+"""How well the clock of a destination on another host must be known for a blackout."""
 
 
 def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], pa.Table]) -> Summary:
@@ -101,6 +103,9 @@ def _pauses(record: RunRecord, times: Timeline, load: Callable[[str], pa.Table])
         pause = Blackout(seconds=None, why="the guest never resumed at the destination")
     elif record.hardware is not None and record.hardware.machine == "microvm":
         pause = Blackout(seconds=None, why="a microvm's clock may lose time (docs/qemu.md)")
+    elif record.clock_offset and record.clock_offset.bound_ns > MOST_UNCERTAIN_NS:
+        known_ms = record.clock_offset.bound_ns / 1e6
+        pause = Blackout(seconds=None, why=f"the destination's clock is known to {known_ms:.1f} ms only, want 5 ms")
     elif times.stop_ns is None:
         pause = Blackout(seconds=None, why="QEMU's STOP event at the source was not seen")
     else:

@@ -68,6 +68,7 @@ def request_words(request: Request, data: DataDir) -> list[str]:
     words += [f"--comparison={request.comparison}"] * (request.comparison is not None)
     words += [f"--qemu={request.source_binary}"]
     words += [f"--destination-qemu={request.destination_binary}"] * (request.destination_binary is not None)
+    words += [f"--destination-host={request.destination_host}"] * (request.destination_host is not None)
     words += [f"--kernel={request.kernel}"] * (request.kernel is not None)
     words += ["--warm-start"] * request.warm_start
     for value in (request.scenario, request.hardware, request.workload, request.settle, request.sampling):

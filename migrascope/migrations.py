@@ -17,7 +17,7 @@ from driver.hardware import Hardware
 from driver.lock import driver_lock
 from driver.pace import measure_pace
 from driver.record import OUTCOMES, RunRecord
-from driver.request import Request
+from driver.request import Request, on_hosts
 from driver.scenario import STRATEGIES, Scenario, nearest
 from driver.seat import Seat
 from driver.settle import Settle
@@ -149,7 +149,7 @@ async def _planned(arguments: argparse.Namespace, named: str) -> list[Request]:
     return [
         replace(
             asked,
-            scenario=_over(arguments, member.scenario),
+            scenario=on_hosts(_over(arguments, member.scenario), arguments.destination_host),
             hardware=_over(arguments, member.hardware),
             workload=_over(arguments, member.workload),
             source_binary=member.qemu or asked.source_binary,
@@ -178,11 +178,13 @@ def _known() -> list[str]:
 
 def _request(arguments: argparse.Namespace, scenario: Scenario) -> Request:
     return Request(
-        scenario=scenario,
+        scenario=on_hosts(scenario, arguments.destination_host),
         hardware=value_from(Hardware, arguments),
         workload=value_from(Workload, arguments),
         source_binary=arguments.qemu,
         destination_binary=arguments.destination_qemu,
+        destination_host=arguments.destination_host,
+        destination_address=arguments.destination_address,
         kernel=arguments.kernel,
         warm_start=arguments.warm_start,
         settle=value_from(Settle, arguments),

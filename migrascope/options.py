@@ -125,6 +125,14 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("guest and binaries")
     group.add_argument("--qemu", default="qemu-system-x86_64", metavar="BINARY", help="QEMU (default %(default)s)")
     group.add_argument("--destination-qemu", metavar="BINARY", help="the destination's QEMU (default: the source's)")
+    group.add_argument(
+        "--destination-host",
+        metavar="HOST",
+        help="run the destination there, over ssh: host, user@host or ssh://host:port",
+    )
+    group.add_argument(
+        "--destination-address", metavar="ADDRESS", help="where the source reaches it (default: where ssh does)"
+    )
     group.add_argument("--kernel", type=Path, metavar="PATH", help="the guest's kernel (default: found by itself)")
     group.add_argument(
         "--warm-start", action="store_true", help="boot and settle once, then restore the saved guest for each run"

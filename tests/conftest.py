@@ -120,6 +120,16 @@ def chromium_binary(cache: Path) -> Path:
     return _cached(cache, "chromium")
 
 
+@pytest.fixture(scope="session")
+def sshd_binary(cache: Path) -> Path:
+    return _cached(cache, "sshd")
+
+
+@pytest.fixture(scope="session")
+def ssh_binary(cache: Path) -> Path:
+    return _cached(cache, "ssh")
+
+
 @pytest.fixture(scope="module")
 def browser(chromium_binary: Path) -> Iterator[Browser]:
     """A running Chromium; of each module its own, since Playwright's loop must not meet that of asynchronous tests."""

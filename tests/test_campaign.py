@@ -336,9 +336,12 @@ def test_a_request_is_the_same_after_it_was_written_as_a_command_line(data: Data
 
     base = {"bandwidth_mib_s": 7, "strategy": "post-copy+auto-converge", "memory_mib": 1024, "tick_ms": 0,
             "settle_seconds": 1.5, "qemu": "/q", "destination_qemu": "/new", "kernel": "/boot/k"}  # fmt: skip
-    (cell,) = cells(replace(PLAN, grid=(), base=base, warm_start=True), {})
-    job = replace(a_job(data, 9), request=cell.request)
-    words = run_words(job)
-    assert words[1:4] == ["-m", "migrascope.main", "run"]
-    found: Request = request_of(parser().parse_args(words[3:]))
-    assert found == replace(cell.request, run=job.run)
+    place = a_job(data, 9)
+    for host in ("", "me@there"):
+        (cell,) = cells(replace(PLAN, grid=(), base=base, warm_start=True, destination_host=host), {})
+        job = replace(place, request=cell.request)
+        words = run_words(job)
+        assert words[1:4] == ["-m", "migrascope.main", "run"]
+        found: Request = request_of(parser().parse_args(words[3:]))
+        assert found == replace(cell.request, run=job.run)
+        assert found.scenario.hosts == ("ssh" if host else "here")

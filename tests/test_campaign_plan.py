@@ -66,6 +66,16 @@ def test_a_grid_is_the_cross_product_of_its_fields_over_the_plans_base(write: Wr
     assert all(c.request.warm_start and c.request.campaign == campaign.campaign for c in found)
 
 
+def test_a_destination_host_holds_for_every_cell_and_makes_another_campaign(write: Write) -> None:
+    plan = PLAN.replace("repeats = 4", 'repeats = 4\ndestination_host = "there"')
+    here, there = (read_campaign(write(text)) for text in (PLAN, plan))
+    assert here.campaign != there.campaign
+    assert {(c.request.destination_host, c.request.scenario.transport) for c in cells(there, {})} == {("there", "tcp")}
+    assert not {c.cell for c in cells(here, {})} & {c.cell for c in cells(there, {})}
+    with pytest.raises(BadValueError, match="want an ssh destination"):
+        read_campaign(write(plan.replace('"there"', '"-oProxyCommand=x"')))
+
+
 def test_the_base_tells_how_a_strategy_is_set_and_its_name_whether_it_is_on(write: Write) -> None:
     without, _, post_copy, _ = cells(read_campaign(write(PLAN)), {})
     assert without.request.scenario.post_copy_iterations == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from driver.check import unsupported
-from driver.check_binary import BinaryFacts, ask, ask_binary
+from driver.check_binary import BinaryFacts, ask_binary, ask_here
 from driver.datadir import DataDir
 from driver.facts import binary_facts
 from driver.hardware import Hardware
@@ -102,7 +102,7 @@ async def test_the_real_binary_gets_the_same_verdicts_as_the_recorded_one(
     version: str, request: pytest.FixtureRequest
 ) -> None:
     path = request.getfixturevalue({"7.2": "qemu_binary", "10.0": "qemu_10_binary"}[version])
-    real = BinaryFacts.parse(await ask(str(path)))
+    real = BinaryFacts.parse(await ask_here(str(path)))
     if real.release != recorded(version).release:
         pytest.skip(f"the QEMU here is {real.version}, its answers were recorded of {version}")
     for name, (scenario, *_) in CASES.items():
@@ -128,7 +128,7 @@ async def test_what_does_not_answer_is_named(tmp_path: Path) -> None:
         path.write_text(f"#!/bin/sh\ncat > /dev/null\n{script}\n")
         path.chmod(0o755)
         with pytest.raises(kind, match=words):
-            await ask(str(path))
+            await ask_here(str(path))
 
 
 @pytest.mark.qemu

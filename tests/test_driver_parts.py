@@ -54,7 +54,7 @@ def a_ledger(path: Path) -> Ledger:
 
 
 def test_the_command_line_names_threads_doubles_commas_and_hands_over_the_monitor() -> None:
-    line = command_line(a_launch(), 7)
+    line = command_line(a_launch(), "fd=7")
     text = " ".join(line)
     assert "guest=migrascope-r1-source,debug-threads=on" in line
     assert "tcg,thread=multi" in line
@@ -68,13 +68,13 @@ def test_the_command_line_names_threads_doubles_commas_and_hands_over_the_monito
 
 def test_the_command_line_follows_accelerator_and_role() -> None:
     ring = a_launch(accelerator="kvm", hardware=Hardware(dirty_ring_size=4096), incoming=True, paused=False)
-    line = command_line(ring, 3)
+    line = command_line(ring, "fd=3")
     assert "kvm,dirty-ring-size=4096" in line
     assert line[-2:] == ["-incoming", "defer"]
     assert "host" in line
     assert "-S" not in line
-    assert "-cpu" not in command_line(a_launch(), 3)
-    assert "qemu64,+pdpe1gb" in command_line(a_launch(gib_pages=True), 3)
+    assert "-cpu" not in command_line(a_launch(), "fd=3")
+    assert "qemu64,+pdpe1gb" in command_line(a_launch(gib_pages=True), "fd=3")
 
 
 def test_tcg_guests_get_more_ram_where_qemu_would_lose_their_pages() -> None:

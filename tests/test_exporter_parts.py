@@ -27,7 +27,8 @@ from exporter.rates import Pace
 from exporter.recorder import Recorder
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
-from exporter.sources.threads import ThreadsSource, classify
+from exporter.sources.thread_accounts import classify
+from exporter.sources.threads import ThreadsSource
 from exporter.start import LINGER_VARIABLE, start_exporter
 from exporter.verdicts import Verdicts
 from tests.test_follow import open_descriptors

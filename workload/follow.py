@@ -35,6 +35,44 @@ class Arrival:
     end_offset: int
 
 
+class Arrivals:
+    """What has come of a console from `offset` on, with the stamps of its coming, until it is parsed."""
+
+    def __init__(self, offset: int) -> None:
+        self.parser = Parser()
+        self._start_offset = offset
+        self._chunks: list[tuple[int, bytes]] = []
+        self._end_bytes = 0
+
+    @property
+    def end_offset(self) -> int:
+        """The console's offset behind what has come."""
+        return self._start_offset + self._end_bytes
+
+    @property
+    def within_line(self) -> bool:
+        """Whether the last that came is no whole line."""
+        return bool(self._chunks) and not self._chunks[-1][1].endswith(b"\n")
+
+    def add(self, stamp_ns: int, data: bytes) -> None:
+        """Take what has come."""
+        self._chunks.append((stamp_ns, data))
+        self._end_bytes += len(data)
+
+    def hand_over(self) -> list[Arrival]:
+        """Parse what has come: the consumer pays for that when it asks, many lines at once, not each wake-up."""
+        chunks, self._chunks = self._chunks, []
+        begin = self._end_bytes - sum(len(data) for _, data in chunks)
+        ends = list(itertools.accumulate((len(data) for _, data in chunks), initial=begin))[1:]
+        return [
+            # a line came with the chunk that holds its last byte
+            Arrival(
+                record=record, stamp_ns=chunks[bisect.bisect_left(ends, end)][0], end_offset=self._start_offset + end
+            )
+            for record, end in self.parser.scan(b"".join(data for _, data in chunks))
+        ]
+
+
 class Follower:
     """Follows one console file from `offset`, by inotify and, should an event go missing, by a look every 0.5 s.
 
@@ -45,14 +83,16 @@ class Follower:
 
     def __init__(self, path: Path, offset: int = 0, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self.path = path
-        self.parser = Parser()
-        self._start_offset = offset
+        self._arrivals = Arrivals(offset)
         self._clock = clock
         self._file = -1
         self._something = asyncio.Event()
-        self._chunks: list[tuple[int, bytes]] = []  # what came, with its stamps, not parsed yet
-        self._end_bytes = 0
         self._error: OSError | None = None
+
+    @property
+    def parser(self) -> Parser:
+        """The parser of what has been handed over."""
+        return self._arrivals.parser
 
     async def __aenter__(self) -> Self:
         try:
@@ -82,7 +122,7 @@ class Follower:
         return self
 
     async def __anext__(self) -> list[Arrival]:
-        while not (arrivals := self._hand_over()):
+        while not (arrivals := self._arrivals.hand_over()):
             if self._error is not None:
                 raise BrokenError(f"console {self.path}: cannot be followed: {self._error.strerror}")
             await self._something.wait()
@@ -92,20 +132,7 @@ class Follower:
     def read_rest(self) -> list[Arrival]:
         """Read the file to its present end and return what has not been handed over yet (perhaps nothing)."""
         self._try_read()
-        return self._hand_over()
-
-    def _hand_over(self) -> list[Arrival]:
-        """Parse what has come: the consumer pays for that when it asks, many lines at once, not each wake-up."""
-        chunks, self._chunks = self._chunks, []
-        begin = self._end_bytes - sum(len(data) for _, data in chunks)
-        ends = list(itertools.accumulate((len(data) for _, data in chunks), initial=begin))[1:]
-        return [
-            # a line came with the chunk that holds its last byte
-            Arrival(
-                record=record, stamp_ns=chunks[bisect.bisect_left(ends, end)][0], end_offset=self._start_offset + end
-            )
-            for record, end in self.parser.scan(b"".join(data for _, data in chunks))
-        ]
+        return self._arrivals.hand_over()
 
     def _poll(self) -> None:
         self._try_read()
@@ -116,7 +143,7 @@ class Follower:
         with contextlib.suppress(BlockingIOError):
             os.read(self._inotify.fd, _EVENT_BYTES)
         self._try_read()
-        if self._chunks and not self._chunks[-1][1].endswith(b"\n"):
+        if self._arrivals.within_line:
             # QEMU writes what its serial port sends byte by byte: woken by each, a follower with a core of its own
             # would wake a dozen times a line
             time.sleep(LINE_SECONDS)
@@ -134,8 +161,7 @@ class Follower:
         if self._file < 0 and not self._open():
             return
         while data := os.read(self._file, _READ_BYTES):
-            self._chunks.append((self._clock(), data))
-            self._end_bytes += len(data)
+            self._arrivals.add(self._clock(), data)
             self._something.set()
             if len(data) < _READ_BYTES:
                 return
@@ -150,6 +176,6 @@ class Follower:
             self._file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        os.lseek(self._file, self._start_offset, os.SEEK_SET)
+        os.lseek(self._file, self._arrivals.end_offset, os.SEEK_SET)
         self._inotify.add_watch(self.path, Mask.MODIFY)
         return True

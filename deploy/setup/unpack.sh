@@ -19,6 +19,7 @@ influxdb         -           influxdb                                    influxd
 qemu-10          -backports  qemu-system-x86                             qemu-system-x86_64-10.0=usr/bin/qemu-system-x86_64
 iproute2         -           iproute2                                    ip=bin/ip,tc=sbin/tc
 numactl          -           numactl                                     numactl=usr/bin/numactl
+openssh          -           openssh-server,openssh-client               sshd=usr/sbin/sshd,ssh=usr/bin/ssh
 chromium         -           chromium-headless-shell,fonts-dejavu-core   chromium=usr/lib/chromium/chromium-headless-shell
 TABLE
 }

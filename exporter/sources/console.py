@@ -14,7 +14,7 @@ from driver.clock import Clock
 from exporter.journal import Batch
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
-from workload.console import Disk, GuestError, Latency, Phase, Ready, Xor
+from workload.console import Disk, GuestError, Latency, Parser, Phase, Ready, Xor
 from workload.follow import Arrival, Follower
 
 GATHER_SECONDS = 0.05
@@ -110,8 +110,11 @@ class ConsoleSource:
             fields["offset_seconds"] = (arrival.stamp_ns - record.guest_ns) * NANO
         return Sample("guest_tick", stamp_ns, fields)
 
+    def _parser(self) -> Parser:
+        return self._follower.parser
+
     def _count_garbage(self) -> None:
-        parser = self._follower.parser
+        parser = self._parser()
         if parser.garbage_lines > self._garbage_lines:
             self._metrics.dropped_lines.add(self.role, amount=parser.garbage_lines - self._garbage_lines)
             self._garbage_lines = parser.garbage_lines
