@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import urllib.error
@@ -35,6 +36,7 @@ class _Shim(BaseHTTPRequestHandler):
             request.add_header("Content-Encoding", encoding)
         try:
             with urllib.request.urlopen(request, timeout=10) as reply:
+                self.server.note(gzip.decompress(body) if encoding == "gzip" else body)
                 self._answer(reply.status, b"")
         except urllib.error.HTTPError as error:
             reason = json.loads(error.read() or b"{}").get("error", "")
@@ -54,7 +56,10 @@ class _Shim(BaseHTTPRequestHandler):
 
 
 class Shim(ThreadingHTTPServer):
-    """The path shim: `url` is what a mirror is given, `target` where InfluxDB is now; `refuses` makes it answer 503."""
+    """The path shim: `url` is what a mirror is given, `target` where InfluxDB is now; `refuses` makes it answer 503.
+
+    `acknowledged` holds measurement and time of every line that InfluxDB has taken.
+    """
 
     daemon_threads = True
     refuses = False
@@ -62,7 +67,13 @@ class Shim(ThreadingHTTPServer):
     def __init__(self, target: str) -> None:
         super().__init__(("127.0.0.1", 0), _Shim)
         self.target = target
+        self.acknowledged: set[tuple[str, int]] = set()
         self.url = f"http://127.0.0.1:{self.server_port}"
+
+    def note(self, body: bytes) -> None:
+        """Note lines that InfluxDB has taken."""
+        for text in body.decode().splitlines():
+            self.acknowledged.add((text.partition(",")[0], int(text.rpartition(" ")[2])))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from typing import Any, Self
 from driver.clock import Clock
 from driver.datadir import DataDir, RunDir
 from driver.hardware import Hardware
+from driver.lock import run_lock
 from driver.marks import Mark, append_mark
 from driver.record import Host, RunRecord, read_record, write_record
 from driver.scenario import Scenario
@@ -76,7 +78,8 @@ class LivePair:
         self.clock = Clock.now()
         self.dir: RunDir = self.data.run(self.run)
         self.dir.path.mkdir()
-        self.dir.lock.touch()
+        self._held = contextlib.ExitStack()  # as a driver does: a run whose lock is free is taken for abandoned
+        self._held.enter_context(run_lock(self.dir))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.control: dict[str, PlainMonitor] = {}
         for role in ROLES:
@@ -118,6 +121,7 @@ class LivePair:
         for process in self.processes.values():
             process.kill()
             process.wait()
+        self._held.close()
 
     def mark(self, name: str, kind: str = "phase", **detail: Any) -> None:
         """Append a mark, as the driver does."""

@@ -40,11 +40,12 @@ class Told:
     """What came of it: samples in history, how many InfluxDB lacks or has besides, lines that history lacks.
 
     `examples` names some of the samples that one has and the other lacks; `gaps` counts the runs whose history tells
-    of a stretch without polls.
+    of a stretch without polls. `forgotten` counts the missing ones that InfluxDB had acknowledged.
     """
 
     samples: int
     missing: int
+    forgotten: int
     surplus: int
     lost_lines: int
     retries: int
@@ -216,7 +217,9 @@ def _compare(fleet: Fleet, runs: Sequence[RunDir], lost_lines: Callable[[], int]
     gaps = [summary.gaps for run in runs if (summary := history.summary(run))]
     [mirror] = standings(fleet.data)
     return Told(
-        samples=len(held), missing=len(held - there), surplus=len(there - held), lost_lines=lost_lines(),
+        samples=len(held), missing=len(held - there),
+        forgotten=sum((name, time_ns) in fleet.shim.acknowledged for name, time_ns, _ in held - there),
+        surplus=len(there - held), lost_lines=lost_lines(),
         retries=mirror.retries, dropped=mirror.dropped, dead_letters=mirror.dead_letters,
         gaps=sum(any(gap.role == "source" for gap in found) for found in gaps),
         examples=tuple(str((name, time_ns, sorted(tags))) for name, time_ns, tags in sorted(held ^ there, key=str)[:5]),
