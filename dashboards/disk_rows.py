@@ -12,7 +12,8 @@ def disk_rows(summary: Summary) -> list[tuple[str, str]]:
     rows = [
         ("disk's mirror ready after", duration(summary.disk_mirror_ready_seconds)),
         ("mirror copied", size(summary.disk_mirror_copied_bytes)),
-        ("mirror behind at the switchover", size(summary.disk_mirror_lag_bytes)),
+        ("mirror behind as the guest stopped", size(summary.disk_mirror_lag_bytes)),
+        ("disk and mirror written out in", milliseconds(summary.disk_mirror_drain_seconds)),
         ("mirror held the switchover for", milliseconds(summary.disk_mirror_switchover_seconds)),
         ("guest wrote to its disk", size(summary.disk_written_bytes)),
         ("guest's disk writes settled", _writes(settled, summary.settle_disk_write_seconds)),

@@ -233,6 +233,20 @@ PRE_COPY_SUFFICES = of_members(
     _crossed((HARD,), (replace(WORKLOAD, rate_limit_mib_s=each) for each in (4, 8, 16, 24, 32, 48))),
 )  # fmt: skip
 
+BLOCK_MIGRATION = of_members(
+    "block-migration", "what a disk that is mirrored beside RAM costs, by how fast the guest writes to it",
+    "disk writes of 0, 8, 32, 128 MiB/s; mirror in the background, capped at 48 MiB/s, write-blocking",
+    tuple(
+        Member(
+            scenario=scenario,
+            hardware=replace(HARDWARE, disk_mib=64),
+            workload=replace(WORKLOAD, rate_limit_mib_s=20, disk_write_mib_s=each),
+        )
+        for each in (0, 8, 32, 128)
+        for scenario in _with(EASY, {}, {"disk_mirror_mib_s": 48}, {"disk_copy_mode": "write-blocking"})
+    ),
+)  # fmt: skip
+
 SYSTEM, NEWER = "qemu-system-x86_64", "qemu-system-x86_64-10.0"
 
 VERSIONS = of_members(
@@ -248,5 +262,5 @@ VERSIONS = of_members(
 OURS = (
     COMBINATIONS, DOWNTIME_RAMPS, POST_COPY, RECOVERY, SECOND_ATTEMPT, THROTTLE, MULTIFD_COMPRESSION,
     MULTIFD_ZERO_PAGES, TLS, SWITCHOVER, TRANSPORTED, LINKS, PARALLEL, WORKED, COMPRESSION_PAYS, XBZRLE_PAYS,
-    PRE_COPY_SUFFICES, VERSIONS,
+    PRE_COPY_SUFFICES, BLOCK_MIGRATION, VERSIONS,
 )  # fmt: skip

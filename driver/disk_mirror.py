@@ -86,8 +86,9 @@ class DiskMirror:
         deadline = time.monotonic() + limit
         while not (job := await self._job())["ready"]:
             if time.monotonic() > deadline:
-                words = f"time limit reached before RAM was sent: the disk's mirror is still {_lag(job)} bytes behind"
-                return Ending(outcome="not_converged", reason=f"{words} after {limit} s", limit_reached="time")
+                words = f"the disk's mirror is still {_lag(job) / 2**20:.1f} MiB behind after {limit} s"
+                reason = f"time limit reached before RAM was sent: {words}"
+                return Ending(outcome="not_converged", reason=reason, limit_reached="time")
             await asyncio.sleep(LOOK_SECONDS)
         return None
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 NANO = 1e-9
-MIRROR = ("ready_seconds", "lag_bytes", "switchover_seconds", "copied_bytes")
+MIRROR = ("ready_seconds", "lag_bytes", "drain_seconds", "switchover_seconds", "copied_bytes")
 WRITES = ("bytes_per_second", "write_seconds")
 
 
@@ -39,15 +39,16 @@ def _mirror(times: Timeline, events: Sequence[Event], table: pa.Table) -> dict[s
     freed_ns = next((time_ns for time_ns, _ in words if held_ns is not None and time_ns > held_ns), None)
     rows = [row for row in table.to_pylist() if row["role"] == "source" and row["done_bytes"] is not None]
     last = {row["job"]: row["done_bytes"] for row in rows}
-    until_ns = held_ns or times.stop_ns
+    stop_ns = times.stop_ns
+    until_ns = stop_ns or held_ns
     lags = {row["job"]: row["lag_bytes"] for row in rows if until_ns is not None and row["time_ns"] <= until_ns}
+    unheld = "the migration did not wait for a mirror (pre-switchover)"
     never = "QEMU told of no mirror that became ready"
     return {
         "disk_mirror_ready_seconds": (ready_ns - begun[-1]) * NANO if ready_ns and begun else never,
         "disk_mirror_lag_bytes": sum(lags.values()) if lags else "no block job was seen up to a switchover",
-        "disk_mirror_switchover_seconds": (freed_ns - held_ns) * NANO
-        if held_ns and freed_ns
-        else "the migration did not wait for a mirror (pre-switchover)",
+        "disk_mirror_drain_seconds": (held_ns - stop_ns) * NANO if held_ns and stop_ns else unheld,
+        "disk_mirror_switchover_seconds": (freed_ns - held_ns) * NANO if held_ns and freed_ns else unheld,
         "disk_mirror_copied_bytes": sum(last.values()) if last else "no block job was seen",
     }
 

@@ -30,8 +30,9 @@ class Summary:
     `blackout_upper_bound`. `cpu_seconds` maps role -> kind of thread -> seconds over the migration (kind `process`:
     the whole QEMU); `source_extra_resident_bytes` is what the source's QEMU took on meanwhile. `*_access_seconds_*` is
     what one access of the guest to its memory took (`exporter.latency`): percentiles are upper bounds, within a factor
-    of two. `disk_mirror_*` is what the mirror of the guest's disk took: to catch up, behind as the guest
-    stopped, what the switchover waited for it, what it copied; `*_disk_write_seconds` is the mean of the guest's
+    of two.
+    `disk_mirror_*` is what the mirror of the guest's disk took: to catch up, behind as the guest stopped, to write all
+    out then, what the switchover waited for its end, what it copied; `*_disk_write_seconds` is the mean of the guest's
     writes, `_max` the longest from the migration's start on. Moments (`*_ns`) are of the run's clock.
     """
 
@@ -71,6 +72,7 @@ class Summary:
     after_access_seconds_max: float | None = None
     disk_mirror_ready_seconds: float | None = None
     disk_mirror_lag_bytes: float | None = None
+    disk_mirror_drain_seconds: float | None = None
     disk_mirror_switchover_seconds: float | None = None
     disk_mirror_copied_bytes: float | None = None
     disk_written_bytes: float | None = None

@@ -83,6 +83,7 @@ def test_the_figures_are_those_of_the_mirror_and_of_the_writes_in_their_windows(
     )  # fmt: skip
     assert found.disk_mirror_ready_seconds == pytest.approx(0.15)
     assert found.disk_mirror_lag_bytes == 2 * MIB
+    assert found.disk_mirror_drain_seconds == pytest.approx(0.004)
     assert found.disk_mirror_switchover_seconds == pytest.approx(0.006)
     assert found.disk_mirror_copied_bytes == 90 * MIB
     assert found.disk_written_bytes == 10 * MIB
@@ -92,7 +93,7 @@ def test_the_figures_are_those_of_the_mirror_and_of_the_writes_in_their_windows(
     assert found.migrate_disk_write_seconds == pytest.approx(0.0025)
     assert found.migrate_disk_write_seconds_max == pytest.approx(0.030)
     shown = dict(disk_rows(found))
-    assert shown["mirror behind at the switchover"] == "2.00 MiB"
+    assert shown["mirror behind as the guest stopped"] == "2.00 MiB"
     assert shown["mirror held the switchover for"] == "6.00 ms"
     assert shown["guest's disk writes migrating"] == "20.0 MiB/s, 2.50 ms each"
     assert "6.00 ms" in disk_table(found)
@@ -101,7 +102,7 @@ def test_the_figures_are_those_of_the_mirror_and_of_the_writes_in_their_windows(
 def test_a_guest_without_a_disk_and_a_disk_without_a_mirror_say_why(tmp_path: Path) -> None:
     without, unwritten = summary_of(tmp_path / "a", [], disk_mib=0), summary_of(tmp_path / "b", [])
     told = {name: why for name, why in without.why.items() if "disk_" in name}
-    assert len(told) == 10
+    assert len(told) == 11
     assert set(told.values()) == {"the guest has no disk (disk_mib=0)"}
     assert unwritten.why.keys() >= told.keys()
     assert unwritten.why["disk_mirror_ready_seconds"] == "QEMU told of no mirror that became ready"

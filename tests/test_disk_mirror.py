@@ -238,6 +238,7 @@ async def test_a_failure_that_the_migration_tells_of_itself_is_left_to_it(monkey
         (Hardware(disk_mib=64), Scenario(transport="file"), "file saves the guest to a file"),
         (Hardware(disk_mib=64), Scenario(transport="exec-file"), "exec-file saves the guest to a file"),
         (Hardware(disk_mib=64), Scenario(attempts=2), "attempts=2 may want another"),
+        (Hardware(disk_mib=64), Scenario(hosts="ssh", transport="tcp"), "hosts=ssh has the destination on another"),
         (Hardware(disk_mib=64), Scenario(transport="tcp"), None),
         (Hardware(), Scenario(transport="file"), None),
     ],

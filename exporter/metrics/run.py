@@ -15,6 +15,7 @@ SUMMARY = {
     "iterations": "Dirty-bitmap syncs of the whole migration",
     "disk_mirror_ready_seconds": "How long the disk's mirror took to catch up with the guest",
     "disk_mirror_lag_bytes": "How far the disk's mirror was behind as the guest stopped for the switchover",
+    "disk_mirror_drain_seconds": "From STOP to pre-switchover: QEMU writes out the disk, and its mirror catches up",
     "disk_mirror_switchover_seconds": "How long the switchover waited for the disk's mirror to end",
     "disk_written_bytes": "What the guest wrote to its disk over the whole run",
 }
