@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -53,6 +54,9 @@ def other_host(
     folder: Path, sshd: Path, ssh: Path, *, settings: str = "", hidden: Path | None = None
 ) -> Iterator[OtherHost]:
     """Make the host; `settings` are lines of sshd_config that go before others, `hidden` a directory empty there."""
+    probe = subprocess.run(["unshare", "--mount", "--", "true"], capture_output=True, text=True, check=False)
+    if probe.returncode:  # below a chroot; `ip -n` refuses there as well
+        pytest.skip(f"{probe.stderr.strip()}: no mount namespace can be made here")
     folder.mkdir(mode=0o700)
     (folder / "nothing").mkdir()
     word, net = secrets.token_hex(3), f"198.18.{secrets.randbelow(200) + 20}"
