@@ -91,7 +91,8 @@ async def test_a_cancelled_migration_goes_to_a_new_destination_and_is_recorded_a
     # the new destination was watched as the old one had been: by its monitor, its console and its threads
     told = history.load(data, run, "event").to_pylist()
     ends = [each["detail"] for each in told if (each["role"], each["name"]) == ("source", "MIGRATION")]
-    assert "status=cancelled" in ends[: ends.index("status=completed")], ends
+    gone = {"status=cancelled", "status=failed"}  # QEMU 10.0 says either of multifd over TLS that is cancelled
+    assert gone & set(ends[: ends.index("status=completed")]), ends
     later = {
         (each["role"], each["name"]) for each in told if each["time_ns"] > attempt.time_ns and each["role"] != "driver"
     }
