@@ -6,7 +6,8 @@
 Played runs: InfluxDB is stopped for the middle third of the runs, killed twice, and answers 503 for a minute; the
 exporter is killed five times. Then a run on a small file system of its own, full for ten seconds. With --real as many
 migrations of real QEMUs, warm: InfluxDB is stopped for the middle third, killed once, and answers 503 for two seconds;
-the exporter is killed twice. Exit status 1 where a sample or a line is missing, or a gap in the polls is not told.
+the exporter is killed twice. Exit status 1 where a sample or a line is missing or
+there twice, or a gap in the polls is not told.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def main() -> int:
         done = subprocess.run([*command, str(disk), str(FULL_SECONDS)], check=True, capture_output=True, text=True)
         full = json.loads(done.stdout)
         print(f"full disk: {json.dumps(full)}")
-    return 1 if told.missing or told.surplus or told.lost_lines or full["missing"] or full["lost_lines"] else 0
+    return 0 if told.whole and not full["missing"] and not full["lost_lines"] else 1
 
 
 def _migrate(parser: argparse.ArgumentParser, runs: int) -> int:
@@ -92,7 +93,7 @@ def _migrate(parser: argparse.ArgumentParser, runs: int) -> int:
     with tempfile.TemporaryDirectory(prefix="bench-faults-") as scratch:
         told = asyncio.run(real_under_faults(Path(scratch), runs))
     print(f"{runs} real migrations: {json.dumps(asdict(told))}")
-    return 1 if told.missing or told.surplus or told.lost_lines or told.gaps < EXPORTER_KILLS else 0
+    return 0 if told.whole and told.gaps >= EXPORTER_KILLS else 1
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from driver.datadir import DataDir, RunDir
 from driver.record import RunRecord, read_record
-from exporter.abandoned import close_abandoned
+from exporter.abandoned import close_abandoned, driver_lives
 from exporter.index import RUNNING, Index, RunRow, damaged_row, opened, row_of
 from exporter.summary import Summary, read_summary, write_summary
 from workload.errors import BrokenError, MigrascopeError
@@ -44,7 +44,7 @@ def store_run(data: DataDir, run: RunDir) -> None:
 
 
 def runs(data: DataDir) -> list[RunRow]:
-    """Every run, oldest first. The index is brought up to date first, and abandoned runs are closed and stored.
+    """Every run, oldest first. The index is brought up to date first; runs that nobody holds are closed and stored.
 
     A run whose run.json is damaged has the outcome `damaged` and the reason; it hides no other.
     """
@@ -99,8 +99,12 @@ def _fresh_row(data: DataDir, run: RunDir, index: Index) -> RunRow:
 
 
 def _stored_summary(data: DataDir, run: RunDir) -> Summary | None:
-    """An ended run's figures, stored first if they were not; None, and a line in the log, where they cannot be had."""
-    if run.journals():
+    """An ended run's figures, stored first if they were not; None, and a line in the log, where they cannot be had.
+
+    While its driver lives it is not stored: should the exporter have died, the next one reads the journal to know where
+    to go on, and would record anew what it did not find there.
+    """
+    if run.journals() and not driver_lives(run):
         try:
             store_run(data, run)
         except BrokenError as error:  # its exporter still writes, or the disk is full: the next reader's turn

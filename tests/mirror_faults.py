@@ -37,7 +37,7 @@ LEAST_LINES = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What came of it: samples in history, how many InfluxDB lacks or has besides, lines that history lacks.
+    """What came of it: samples in history, how many InfluxDB lacks or has besides, lines that history lacks or repeats.
 
     `examples` names some of the samples that one has and the other lacks; `gaps` counts the runs whose history tells
     of a stretch without polls. `forgotten` counts the missing ones that InfluxDB had acknowledged.
@@ -48,11 +48,17 @@ class Told:
     forgotten: int
     surplus: int
     lost_lines: int
+    repeated_lines: int
     retries: int
     dropped: int
     dead_letters: int
     gaps: int
     examples: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every sample and line is where it should be, once."""
+        return not (self.missing or self.surplus or self.lost_lines or self.repeated_lines)
 
 
 class Fleet:
@@ -219,11 +225,17 @@ def _compare(fleet: Fleet, runs: Sequence[RunDir], lost_lines: Callable[[], int]
     return Told(
         samples=len(held), missing=len(held - there),
         forgotten=sum((name, time_ns) in fleet.shim.acknowledged for name, time_ns, _ in held - there),
-        surplus=len(there - held), lost_lines=lost_lines(),
+        surplus=len(there - held), lost_lines=lost_lines(), repeated_lines=sum(map(_repeated, runs)),
         retries=mirror.retries, dropped=mirror.dropped, dead_letters=mirror.dead_letters,
         gaps=sum(any(gap.role == "source" for gap in found) for found in gaps),
         examples=tuple(str((name, time_ns, sorted(tags))) for name, time_ns, tags in sorted(held ^ there, key=str)[:5]),
     )  # fmt: skip
+
+
+def _repeated(run: RunDir) -> int:
+    """How many of a guest's lines history holds more than once."""
+    ticks = compaction.load(run, "guest_tick").column("sequence").to_pylist()
+    return len(ticks) - len(set(ticks))
 
 
 def _lost(run: RunDir) -> int:

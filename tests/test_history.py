@@ -22,6 +22,7 @@ from exporter import compaction, history
 from exporter.index import CONDITIONS, FIGURES, RunRow, version_of
 from exporter.journal import JournalWriter
 from exporter.measurements import MEASUREMENTS
+from exporter.resume import read_left
 from exporter.summary import read_summary
 from tests.recorded import BLACKOUT_SECONDS, a_record, a_run, at, header, samples, write_journal
 from workload.errors import BrokenError, MigrascopeError
@@ -278,6 +279,19 @@ def test_a_run_whose_driver_lives_is_running_and_one_whose_driver_died_is_closed
     assert not run.journals()
     assert row.figures["settle_seconds_per_gib_mean"] == pytest.approx(0.3)
     assert row.figures["blackout_seconds"] == pytest.approx(BLACKOUT_SECONDS)
+
+
+def test_an_ended_run_keeps_its_journal_for_the_next_exporter_as_long_as_its_driver_lives(data: DataDir) -> None:
+    run = a_run(data, "r1")
+    handle = a_held_lock(run)
+    row = only_row(data)  # its exporter was killed, and somebody lists runs before another goes on
+    assert row.outcome == "completed"
+    assert row.figures["blackout_seconds"] == pytest.approx(BLACKOUT_SECONDS)
+    assert len(run.journals()) == 1
+    assert read_left(run, lambda _: None).last_mark_ns
+    os.close(handle)
+    assert only_row(data).outcome == "completed"
+    assert not run.journals()
 
 
 def test_an_abandoned_run_that_an_exporter_still_writes_is_closed_and_stored_later(data: DataDir) -> None:
