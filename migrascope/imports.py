@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from exporter.guestperf import import_report
+from exporter.guestperf_import import import_report
 from migrascope.command import Command
 from migrascope.options import add_common_options, data_dir, note
 from migrascope.output import print_json

@@ -19,7 +19,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "upkeep": ("history",),
     "imports": ("import",),
     "host": ("doctor", "list"),
-    "mirrors": ("mirror", "export"),
+    "mirrors": ("mirror",),
+    "exports": ("export",),
     "services": ("exporter", "dashboards"),
     "stack": ("stack",),
 }

@@ -1,4 +1,4 @@
-"""Commands on mirrors: mirror (how they stand, send again, set up), export remote-write."""
+"""`migrascope mirror`: how InfluxDB and remote write keep up, sending again, setting a bucket up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -17,9 +16,8 @@ from driver.watch import Mirroring, find_exporter
 from exporter import history
 from exporter.mirror import process
 from exporter.mirror.destination import destinations_of
-from exporter.mirror.spool import MIB, Spool, forget_dead_exporters, spool_for, spools
+from exporter.mirror.spool import MIB, Spool, forget_dead_exporters, spools
 from exporter.mirror.status import Standing, standing, standings
-from exporter.openmetrics import write_openmetrics
 from migrascope.command import Command
 from migrascope.options import Parser, add_common_options, add_value_options, data_dir, mirroring_from, note
 from migrascope.output import print_json, print_table
@@ -44,12 +42,12 @@ def _mirror_options(parser: argparse.ArgumentParser) -> None:
 
     verb("status", "Show how every mirror stands.", _status)
     replay = verb("replay", "Send runs again, from their start.", _replay)
-    _add_runs(replay)
+    add_runs(replay)
     flush = verb("flush", "Send what still waits.", _flush)
     retry = verb("retry-dead-letters", "Send rows again that were refused.", _retry)
     for child in (replay, flush, retry):
         child.add_argument("--mirror", metavar="NAME", help="only this one (`mirror status` lists them; default: all)")
-        _add_wait(child)
+        add_wait(child)
     setup = verb("setup", "Make an InfluxDB's bucket, or set how long it keeps what it holds.", _setup)
     setup.add_argument(
         "--retention-days", type=int, default=RETENTION_DAYS, metavar="DAYS",
@@ -58,24 +56,13 @@ def _mirror_options(parser: argparse.ArgumentParser) -> None:
     add_value_options(setup, Mirroring, only=("influx",))
 
 
-def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "form", choices=("remote-write", "openmetrics"),
-        help="remote-write: every sample with its exact time to a receiver; openmetrics: the same as text, from which"
-        " promtool makes blocks",
-    )  # fmt: skip
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the file that openmetrics writes")
-    _add_runs(parser)
-    add_common_options(parser)
-    _add_wait(parser)
-    add_value_options(parser, Mirroring, only=("remote_write", "spool"))
-
-
-def _add_runs(parser: argparse.ArgumentParser) -> None:
+def add_runs(parser: argparse.ArgumentParser) -> None:
+    """Add the runs that are meant, by name."""
     parser.add_argument("runs", nargs="+", metavar="RUN", help="runs' ids or unique parts of them, latest, latest~N")
 
 
-def _add_wait(parser: argparse.ArgumentParser) -> None:
+def add_wait(parser: argparse.ArgumentParser) -> None:
+    """Add the option how long to wait until all has been sent."""
     parser.add_argument(
         "--wait", type=float, default=WAIT_SECONDS, metavar="SECONDS",
         help="give up waiting after so long; what is left stays spooled (default %(default)g)",
@@ -100,12 +87,12 @@ def _status(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
     chosen = _chosen(data, arguments)
-    return _send(arguments, data, chosen, [data.find_run(word) for word in arguments.runs])
+    return send(arguments, data, chosen, [data.find_run(word) for word in arguments.runs])
 
 
 def _flush(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
-    return _send(arguments, data, _chosen(data, arguments), [])
+    return send(arguments, data, _chosen(data, arguments), [])
 
 
 def _retry(arguments: argparse.Namespace) -> int:
@@ -115,29 +102,7 @@ def _retry(arguments: argparse.Namespace) -> int:
 
     for spool in chosen:
         note(f"{spool.destination.name}: {again.retry_dead_letters(spool)} dead letters to send again")
-    return _send(arguments, data, chosen, [])
-
-
-def _export(arguments: argparse.Namespace) -> int:
-    data = data_dir(arguments)
-    runs = [data.find_run(word) for word in arguments.runs]
-    if arguments.form == "openmetrics":
-        return _write_openmetrics(arguments, data, runs)
-    found = destinations_of(mirroring_from(Mirroring, arguments))
-    if not found:
-        raise BadValueError("export remote-write: want a receiver, --remote-write URL")
-    return _send(arguments, data, [spool_for(data, destination) for destination in found], runs)
-
-
-def _write_openmetrics(arguments: argparse.Namespace, data: DataDir, runs: Sequence[RunDir]) -> int:
-    if arguments.output is None:
-        raise BadValueError("export openmetrics: want a file to write, -o FILE")
-    history.runs(data)  # stores what has ended
-    values = write_openmetrics(runs, arguments.output)
-    if arguments.json:
-        print_json({"file": str(arguments.output), "runs": len(runs), "values": values})
-    note(f"{arguments.output}: {values} values of {len(runs)} runs, for promtool tsdb create-blocks-from openmetrics")
-    return 0
+    return send(arguments, data, chosen, [])
 
 
 def _setup(arguments: argparse.Namespace) -> int:
@@ -164,8 +129,13 @@ def _chosen(data: DataDir, arguments: argparse.Namespace) -> list[Spool]:
     return [spool for spool in found if arguments.mirror in (None, spool.destination.name)]
 
 
-def _send(arguments: argparse.Namespace, data: DataDir, chosen: Sequence[Spool], runs: Sequence[RunDir]) -> int:
-    """Spool runs, wait until all that waits in these spools has gone, and tell how they stand."""
+def send(arguments: argparse.Namespace, data: DataDir, chosen: Sequence[Spool], runs: Sequence[RunDir]) -> int:
+    """Spool runs, wait until all that waits in these spools has gone, and tell how they stand; the exit status.
+
+    Raises:
+        BadValueError: there is no spool.
+        BrokenError: some still waits when the time is up.
+    """
     if not chosen:
         raise BadValueError(f"no mirrors in {data.spool}; `--influx-url` or `--remote-write` of a run makes one")
     from exporter.mirror import again  # noqa: PLC0415 - Arrow would cost every other command 0.3 s
@@ -254,11 +224,5 @@ COMMANDS = (
         summary="Show how InfluxDB and remote write keep up, send again, set a bucket up.",
         options=_mirror_options,
         action=_mirror,
-    ),
-    Command(
-        name="export",
-        summary="Send recorded runs to a receiver of remote write, or write them as OpenMetrics text.",
-        options=_export_options,
-        action=_export,
     ),
 )

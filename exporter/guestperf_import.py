@@ -1,8 +1,6 @@
 """Reports of QEMU's guestperf read into the history, as runs of a kind of their own.
 
-The form is that of tests/migration-stress/guestperf/report.py (before QEMU 10.0 tests/migration/guestperf) in QEMU's
-tree. Its stamps are wall clock; the guest's carry the RTC's whole second, so that a line may stand some seconds off.
-Guest timings are milliseconds a GB (the first of 1025 MiB), those of QEMU and its vCPUs milliseconds of CPU so far.
+The guest's stamps carry the RTC's whole second, so that a line may stand some seconds off; its first GB has 1025 MiB.
 """
 
 from __future__ import annotations
@@ -10,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -21,66 +19,26 @@ from driver.hardware import Hardware
 from driver.record import Binary, Guest, Host, Phase, RunRecord, write_record
 from driver.scenario import Scenario
 from exporter import history
+from exporter.guestperf_form import (
+    BINDINGS,
+    BYTES,
+    GIB,
+    HARDWARE,
+    KIND,
+    OPTIONAL,
+    PARTS,
+    PROGRESS,
+    RAM,
+    SCENARIO,
+    SWITCHES,
+    TIMING,
+)
 from exporter.journal import Batch, Header, JournalWriter
 from exporter.sample import Sample
 from workload.errors import BadValueError
 
-KIND = "guestperf"
-GIB = 1 << 30
 UNKNOWN = "unknown"
 SECOND_NS = 1_000_000_000
-
-PARTS: dict[str, type] = {
-    "hardware": dict, "scenario": dict, "progress_history": list, "guest_timings": list, "qemu_timings": list,
-    "vcpu_timings": list, "result": dict, "binary": str, "dst_host": str, "kernel": str, "initrd": str,
-    "transport": str, "sleep": int,
-}  # fmt: skip
-"""What a report holds. `result` is of QEMU 10.0 and later, and wrong for every paused run: it is not used."""
-
-OPTIONAL = frozenset({"result"})
-
-SCENARIO: dict[str, tuple[str, str | None]] = {
-    "downtime": ("downtime_limit_ms", None),
-    "bandwidth": ("bandwidth_mib_s", None),
-    "max_iters": ("max_iterations", None),
-    "max_time": ("max_time_seconds", None),
-    "pause_iters": ("pause_iterations", "pause"),
-    "post_copy_iters": ("post_copy_iterations", "post_copy"),
-    "auto_converge_step": ("auto_converge_increment", "auto_converge"),
-    "compression_mt_threads": ("compress_threads", "compression_mt"),
-    "compression_xbzrle_cache": ("xbzrle_cache_percent", "compression_xbzrle"),
-    "multifd_channels": ("multifd_channels", "multifd"),
-    "multifd_compression": ("multifd_compression", "multifd"),
-    "x_vcpu_dirty_limit_period": ("dirty_limit_period_ms", "dirty_limit"),
-    "vcpu_dirty_limit": ("dirty_limit_mib_s", "dirty_limit"),
-}
-"""guestperf's setting -> ours, and the switch of guestperf's without which it is off."""
-
-HARDWARE = frozenset({"cpus", "mem", "src_mem_bind", "dst_mem_bind", "src_cpu_bind", "dst_cpu_bind", "prealloc_pages",
-                      "huge_pages", "locked_pages", "dirty_ring_size"})  # fmt: skip
-
-RAM: dict[str, tuple[str, float]] = {
-    "transferred_bytes": ("transferred_bytes", 1),
-    "remaining_bytes": ("remaining_bytes", 1),
-    "total_bytes": ("total_bytes", 1),
-    "duplicate_pages": ("zero_pages", 1),
-    "skipped_pages": ("skipped_pages", 1),
-    "normal_pages": ("normal_pages", 1),
-    "normal_bytes": ("normal_bytes", 1),
-    "dirty_rate_pps": ("dirty_pages_per_second", 1),
-    "transfer_rate_mbs": ("bandwidth_bytes_per_second", 1e6 / 8),
-    "iterations": ("iteration", 1),
-}
-PROGRESS: dict[str, tuple[str, float]] = {
-    "duration": ("total_seconds", 1e-3),
-    "downtime": ("downtime_seconds", 1e-3),
-    "downtime_expected": ("expected_downtime_seconds", 1e-3),
-    "setup_time": ("setup_seconds", 1e-3),
-    "throttle_pcent": ("throttle_percent", 1),
-    "dirty_limit_throttle_time_per_round": ("dirty_limit_throttle_seconds", 1e-6),
-    "dirty_limit_ring_full_time": ("dirty_limit_ring_full_seconds", 1e-6),
-}
-"""guestperf's numbers -> those of the measurement `migration`. It writes 0 for what QEMU did not say."""
 
 
 @dataclass(kw_only=True)
@@ -115,7 +73,7 @@ class Report:
         """One of the report's objects; empty where it is missing."""
         return dict(self.data.get(name, {}))
 
-    def rows(self, name: str, wanted: Sequence[str]) -> list[dict[str, Any]]:
+    def rows(self, name: str, wanted: Sequence[str], optional: Sequence[str] = ()) -> list[dict[str, Any]]:
         """One of the report's lists of objects; what is no object, or has no number in its stamp, is told and left."""
         found = []
         for number, row in enumerate(self.data.get(name, ())):
@@ -125,11 +83,14 @@ class Report:
             else:
                 self.notes.append(f"{name}[{number}]: has no {wanted[0]}, and is left out")
         if found:
-            self._check_keys(found[0], wanted, f"{name}[0].")
+            self._check_keys(found[0], wanted, f"{name}[0].", optional)
         return found
 
-    def _check_keys(self, found: Mapping[str, Any], wanted: Any, where: str) -> None:
-        self.notes += [f"unknown key '{where}{key}' is ignored" for key in found if key not in wanted]
+    def _check_keys(
+        self, found: Mapping[str, Any], wanted: Collection[str], where: str, optional: Collection[str] = ()
+    ) -> None:
+        known = {*wanted, *optional}
+        self.notes += [f"unknown key '{where}{key}' is ignored" for key in found if key not in known]
         if where:
             self.notes += [f"key '{where}{key}' is missing" for key in wanted if key not in found]
 
@@ -141,13 +102,14 @@ class Report:
         """
         if not (theirs := self.part("scenario")):
             return None
-        switches = {switch for _, switch in SCENARIO.values() if switch}
-        self._check_keys(theirs, {*SCENARIO, *switches, "name"}, "scenario.")
+        self._check_keys(theirs, {*SCENARIO, *SWITCHES, "name"}, "scenario.")
         ours = {
             name: theirs[key]
             for key, (name, switch) in SCENARIO.items()
             if key in theirs and theirs[key] != "" and (switch is None or theirs.get(switch))
         }
+        if threads := ours.get("compress_threads"):  # guestperf sets both sides' to the same number
+            ours["compress_decompress_threads"] = threads
         try:
             return Scenario(**ours, transport=self.data.get("transport", "unix"))
         except BadValueError as error:
@@ -162,10 +124,15 @@ class Report:
         if not (theirs := self.part("hardware")):
             return None
         self._check_keys(theirs, HARDWARE, "hardware.")
+        if theirs.get("huge_pages"):
+            self.notes.append("hardware.huge_pages is ignored: guestperf does nothing with it")
+        bindings: dict[str, Any] = {ours: ",".join(map(str, theirs.get(name) or ())) for name, ours in BINDINGS.items()}
         try:
             return Hardware(
                 vcpus=theirs.get("cpus", 1), memory_mib=round(float(theirs.get("mem", 1)) * 1024),
-                dirty_ring_size=theirs.get("dirty_ring_size", 0),
+                dirty_ring_size=theirs.get("dirty_ring_size", 0), prealloc=bool(theirs.get("prealloc_pages")),
+                locked_pages=bool(theirs.get("locked_pages")),
+                **bindings,
             )  # fmt: skip
         except (BadValueError, TypeError, ValueError) as error:
             raise BadValueError(f"{self.path}: hardware: {error}") from error
@@ -203,16 +170,16 @@ def import_report(data: DataDir, path: Path) -> tuple[RunDir, list[str], bool]:
 def _samples(report: Report) -> Iterator[Sample]:
     for row in report.rows("progress_history", ("now", "status", "ram", *PROGRESS)):
         yield Sample("migration", _stamp(row["now"]), _progress(row), {"role": "source"})
-    timing = ("timestamp", "tid", "value")
-    for vcpu, rows in _by_thread(report.rows("guest_timings", timing)):
+    for vcpu, rows in _by_thread(report.rows("guest_timings", TIMING, (BYTES,))):
         for number, line in enumerate(rows):
-            if _number(line.get("value")) and line["value"] > 0:
+            size = line.get(BYTES, GIB)
+            if _number(line.get("value")) and line["value"] > 0 and _number(size) and size > 0:
                 fields: dict[str, float | str] = {
-                    "bytes": float(GIB), "seconds": line["value"] / 1000, "sequence": float(number)
+                    "bytes": float(size), "seconds": line["value"] / 1000 * size / GIB, "sequence": float(number)
                 }  # fmt: skip
                 yield Sample("guest_xor", _stamp(line["timestamp"]), fields, {"vcpu": str(vcpu)})
     for kind, part in (("process", "qemu_timings"), ("vcpu", "vcpu_timings")):
-        for index, rows in _by_thread(report.rows(part, timing)):
+        for index, rows in _by_thread(report.rows(part, TIMING)):
             tags = {"role": "source", "kind": kind, "index": str(index) if kind == "vcpu" else ""}
             for reading in rows:
                 if _number(value := reading.get("value")):
