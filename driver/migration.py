@@ -12,6 +12,7 @@ from driver.convergence import Judge, Verdict
 from driver.ledger import Ending
 from driver.monitor import ANSWER_SECONDS, Commands, Event, RefusedError
 from driver.progress import Progress
+from driver.recovery import Recovery
 from driver.scenario import Scenario, step_to_come
 from driver.schedule import CANCEL, IN_POST_COPY, PAUSE, POST_COPY, SECONDS, Step
 from driver.strategy import take_step
@@ -26,12 +27,6 @@ POST_COPY_GRACE_SECONDS = 30.0
 """How much longer than `max_time_seconds` post-copy may take: it cannot be cancelled any more."""
 
 RECONNECT_SECONDS = 5.0
-PORTS_TRIED = 20
-PAUSED_SECONDS = 10.0
-"""How long the destination may take to notice that post-copy's link is lost, once the source has."""
-
-LAST_WORD_SECONDS = 1.0
-"""How long it may take to say that it has the whole guest, where the link is not recovered in any case."""
 
 Load = Callable[[], Awaitable[None]]
 
@@ -83,8 +78,7 @@ class Migration:
         self._verdict: Verdict | None = None
         self._fresh_stall = False
         self._post_copy_since: float | None = None
-        self._recoveries = 0
-        self._address = ""
+        self._recovery = Recovery(scenario, source, destination)
         self._done: set[str] = set()
         self._iteration = 0
         self._throttle = 0.0
@@ -123,7 +117,7 @@ class Migration:
         Raises:
             RefusedError: the source does not migrate.
         """
-        self._address = address
+        self._recovery.address = address
         self._started = time.monotonic()
         await self._source.execute("migrate", {"uri": address})
 
@@ -141,11 +135,10 @@ class Migration:
             if progress.status == "pre-switchover" and self._let_go:
                 await self._let_go()
             if progress.status == "postcopy-paused":
-                hopeless = self._recoveries >= self.scenario.post_copy_recoveries
-                if await self._arrived_before(LAST_WORD_SECONDS if hopeless else PAUSED_SECONDS):
+                if await self._arrived_before(self._recovery.patience_seconds):
                     return await self._ended_without_link()
-                if hopeless:
-                    return self._link_lost()
+                if self._recovery.used_up:
+                    return Ending(outcome="failed", reason=self._recovery.loss)
                 await self._recover(progress)
             if limit := await self._take_steps(progress) or self._limit_reached():
                 return await self._stop_at(limit)
@@ -267,46 +260,19 @@ class Migration:
             reason="post-copy lost its link when the destination had the whole guest; the source says postcopy-paused",
         )
 
-    def _link_lost(self) -> Ending:
-        tried = f" after {self._recoveries} recoveries" if self._recoveries else ""
-        return Ending(outcome="failed", reason=f"post-copy lost its link{tried}: QEMU says postcopy-paused")
-
-    async def _listen_again(self) -> None:
-        """Have the destination listen for the recovery: at its address, or at a later port of TCP if it is taken."""
-        place, _, port = self._address.rpartition(":")
-        ports = range(int(port), int(port) + PORTS_TRIED) if self._address.startswith("tcp:") else ()
-        addresses = [f"{place}:{number}" for number in ports] or [self._address]
-        for left, address in enumerate(addresses, start=1 - len(addresses)):
-            try:
-                # out of band: a vCPU that waits for a lost page may hold QEMU's big lock
-                await self._destination.execute("migrate-recover", {"uri": address}, out_of_band=True)
-            except RefusedError as error:
-                if not left or "in use" not in error.words:
-                    raise
-            else:
-                self._address = address
-                return
-
     async def _recover(self, progress: Progress) -> None:
         """Connect the two QEMUs of a paused post-copy again.
 
         Raises:
             BrokenError: the destination has not noticed the loss within the deadline.
         """
-        self._recoveries += 1
-        if self._destination_status != "postcopy-paused":
-            raise BrokenError(
-                f"destination: still {self._destination_status} {PAUSED_SECONDS:g} s after post-copy lost its link"
-            )
-        await asyncio.sleep(self.scenario.post_copy_outage_ms / 1000)
-        await self._listen_again()
+        await self._recovery.reconnect(self._destination_status)
         self._destination_status = ""
-        await self._source.execute("migrate", {"uri": self._address, "resume": True})
         # the source says postcopy-paused until it is connected
         deadline = time.monotonic() + RECONNECT_SECONDS
         while (await self._ask()).status == "postcopy-paused" and time.monotonic() < deadline:
             await self._take_events(POLL_SECONDS)
-        self._reporter.action("recover", {"recovery": self._recoveries} | self._acted_on(progress))
+        self._reporter.action("recover", {"recovery": self._recovery.tried} | self._acted_on(progress))
 
     def _acted_on(self, progress: Progress) -> dict[str, Any]:
         """The figures of an action's mark: the iteration, what remains, the last verdict."""

@@ -16,6 +16,7 @@ from driver.attempts import Attempts
 from driver.check import refusal
 from driver.clock import Clock
 from driver.datadir import DataDir, RunDir
+from driver.death import destination_dies, ending_of_death, source_dies
 from driver.disk import check_room
 from driver.disk_mirror import DiskMirror, MirrorLostError
 from driver.doctor import userfaultfd_refusal
@@ -28,7 +29,7 @@ from driver.migration import Migration
 from driver.monitor import Event, RefusedError
 from driver.negotiation import negotiate
 from driver.pair import Pair, launched_pair
-from driver.qemu import Qemu, QemuDiedError
+from driver.qemu import QemuDiedError
 from driver.race import race
 from driver.record import RunRecord
 from driver.remote import RemoteHost
@@ -37,15 +38,13 @@ from driver.request import Request, new_run_id
 from driver.runtime import run_runtime_dir
 from driver.saving import Saving
 from driver.stream import open_stream
-from driver.targets import Elsewhere, Target, Targets, write_targets
+from driver.targets import targets_of, write_targets
 from driver.tls import Credentials, make_credentials
 from driver.warm import WarmImage, restore, warm_image
 from driver.watch import ExporterClient
 from workload.errors import BadValueError, BrokenError, MigrascopeError, UnsupportedError
 
 ABANDON_SECONDS = 8.0
-SOURCE_WORD_SECONDS = 10.0
-"""How long after the destination's death the source may take to say `failed` by itself."""
 LAST_DETACH_SECONDS = 1.0
 
 Started = Callable[[RunDir, ExporterClient | None], None]
@@ -176,7 +175,7 @@ class _Run:
         except GuestLostError as error:
             return Ending(outcome="guest_lost", reason=str(error))
         except QemuDiedError as error:
-            return self._after_death(error)
+            return ending_of_death(error, self.guest, self.migration)
         except (RefusedError, MirrorLostError) as error:
             return Ending(outcome="failed", reason=str(error))
         except UnsupportedError as error:
@@ -232,8 +231,8 @@ class _Run:
             self.guest.watch_silence(
                 lambda: self._should_be_heard(pair, attempts), lambda: attempts.migration.throttle_share
             ),
-            self._source_dies(pair.source, attempts),
-            self._destination_dies(pair.destination, migration),
+            source_dies(pair.source, attempts),
+            destination_dies(pair.destination, migration),
             pair.watch_stopped(),
             *([mirror.watch(lambda: not migration.started or migration.under_way)] if mirror else ()),
         )
@@ -283,7 +282,7 @@ class _Run:
             await seat.turn(scenario.convoy_guests, scenario.convoy_order, longest)
         self.ledger.phase("migrate")
         ending = await attempts.go(
-            address, lambda: self._renew(pair), lambda migration: self._destination_dies(pair.destination, migration)
+            address, lambda: self._renew(pair), lambda migration: destination_dies(pair.destination, migration)
         )
         if ending.outcome == "failed" and (words := await pair.destination.exit_words()):
             ending = dataclasses.replace(ending, reason=f"{ending.reason}; {words}")
@@ -302,38 +301,19 @@ class _Run:
         scenario, memory_bytes = self.request.scenario, self.request.hardware.memory_bytes
         await negotiate(pair.source, pair.destination, scenario, memory_bytes, self.keys, anew=True)
         address = await open_stream(scenario.transport, pair.route, pair.source, pair.destination)
-        self._tell_targets(pair)
+        self._tell(pair)
         return address
 
     async def _attach(self, pair: Pair) -> None:
-        self._tell_targets(pair)
+        self._tell(pair)
         await self.attachment.attach()
         if self.started:
             self.started(self.run, self.attachment.client)
 
-    def _tell_targets(self, pair: Pair) -> None:
+    def _tell(self, pair: Pair) -> None:
         record = self.ledger.record
-        elsewhere = {}
-        if self.remote and record.clock_offset:
-            samples = str(self.remote.sockets["samples"])
-            elsewhere["destination"] = Elsewhere(samples=samples, clock=record.clock_offset)
-        write_targets(
-            self.run,
-            Targets(
-                run=record.run,
-                campaign=record.campaign,
-                scenario=record.scenario_name,
-                host=record.host.name,
-                clock=record.clock,
-                targets=tuple(
-                    Target(
-                        role=role, pid=qemu.pid, monitor=str(qemu.launch.watch_socket),
-                        console=str(qemu.launch.console), elsewhere=elsewhere.get(role),
-                    )
-                    for role, qemu in pair.qemus.items()
-                ),
-            ),
-        )  # fmt: skip
+        sockets = self.remote.sockets if self.remote and record.clock_offset else None
+        write_targets(self.run, targets_of(record, pair.qemus, sockets))
 
     async def _recover(self, guest: Guest, migration: Migration, settled: float) -> None:
         if self.ledger.phase_name != "recover":
@@ -361,33 +341,3 @@ class _Run:
             except (MigrascopeError, TimeoutError):
                 pass  # the QEMUs end in any case
         return Ending(outcome="cancelled", reason="by the user")
-
-    async def _source_dies(self, source: Qemu, attempts: Attempts) -> None:
-        """The source matters while the guest, or a part of it, is there."""
-        error = await source.died()
-        migration = attempts.migration
-        if migration.running_on == "source" or migration.split:
-            raise error
-
-    async def _destination_dies(self, destination: Qemu, migration: Migration) -> None:
-        """The destination matters while the guest is there; before that the source's own word comes first."""
-        error = await destination.died()
-        if migration.running_on == "source" and migration.started and not migration.split:
-            # after a failure or a cancel it exits on its own, and the guest goes on at the source
-            await asyncio.sleep(SOURCE_WORD_SECONDS)
-            if not migration.under_way:
-                return
-        raise error
-
-    def _after_death(self, error: QemuDiedError) -> Ending:
-        """Say what a QEMU's death means: it depends on where the guest was."""
-        guest, migration = self.guest, self.migration
-        if guest is None or migration is None:
-            return Ending(outcome="broken", reason=str(error))
-        guest.read_rest()
-        words = f"{guest.failure} ({error})" if guest.failure else str(error)
-        if guest.error:
-            return Ending(outcome="broken", reason=words)
-        if guest.panicked or (guest.ready and (error.role == migration.running_on or migration.split)):
-            return Ending(outcome="guest_lost", reason=words)
-        return Ending(outcome="failed" if migration.started else "broken", reason=words)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from driver.clock import Clock, ClockOffset
 from driver.datadir import RunDir, read_json, write_json
+from driver.record import RunRecord
 from workload.value import from_json
 
 
@@ -42,6 +45,51 @@ class Targets:
     host: str
     clock: Clock
     targets: tuple[Target, ...]
+
+
+class Watched(Protocol):
+    """A QEMU as far as its watcher must know it."""
+
+    @property
+    def pid(self) -> int:
+        """Its process's id on its own host."""
+
+    @property
+    def launch(self) -> Launched:
+        """Where its files are."""
+
+
+class Launched(Protocol):
+    """The files of a QEMU."""
+
+    @property
+    def watch_socket(self) -> Path:
+        """The exporter's own monitor."""
+
+    @property
+    def console(self) -> Path:
+        """The guest's console."""
+
+
+def targets_of(record: RunRecord, qemus: Mapping[str, Watched], sockets: Mapping[str, Path] | None = None) -> Targets:
+    """A run's QEMUs by role; `sockets` are those to the destination's host, where that is not this one."""
+    elsewhere = {}
+    if sockets and record.clock_offset:
+        elsewhere["destination"] = Elsewhere(samples=str(sockets["samples"]), clock=record.clock_offset)
+    return Targets(
+        run=record.run,
+        campaign=record.campaign,
+        scenario=record.scenario_name,
+        host=record.host.name,
+        clock=record.clock,
+        targets=tuple(
+            Target(
+                role=role, pid=qemu.pid, monitor=str(qemu.launch.watch_socket), console=str(qemu.launch.console),
+                elsewhere=elsewhere.get(role),
+            )
+            for role, qemu in qemus.items()
+        ),
+    )  # fmt: skip
 
 
 def write_targets(run: RunDir, targets: Targets) -> None:

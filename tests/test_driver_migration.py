@@ -301,7 +301,7 @@ async def test_a_destination_that_never_resumes_has_not_completed_whatever_it_sa
 
 
 async def test_a_destination_that_does_not_notice_the_loss_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("driver.migration.PAUSED_SECONDS", 0.2)
+    monkeypatch.setattr("driver.recovery.PAUSED_SECONDS", 0.2)
     source = source_with(reply("postcopy-paused", 3))
     scenario = Scenario(post_copy_iterations=2, post_copy_recoveries=1)
     migration, _, _ = a_migration(scenario, source, event("destination", "MIGRATION", status="postcopy-active"))
