@@ -78,10 +78,12 @@ def _unknown(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str
 
 
 def _no_such_choice(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:
+    """In the words with which QEMU itself refuses what it was built without: qpl, uadk, qatzip."""
     for name, value in parameters(scenario, hardware.memory_bytes).items():
         choices = binary.choices.get(name)
         if choices is not None and value not in choices:
-            return f"this QEMU {binary.version} was built with {name} {', '.join(choices)}, not {value}"
+            built = ", ".join(choices)
+            return f"QEMU {binary.version}: Parameter {name!r} does not accept value {value!r} (built with {built})"
     return None
 
 

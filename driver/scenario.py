@@ -45,6 +45,9 @@ STRATEGIES: dict[str, dict[str, Any]] = {
 HIGHEST_LEVEL = {"zlib": 9, "zstd": 20, "qatzip": 9}
 """The highest level of each multifd compression that has levels (QEMU qapi/migration.json)."""
 
+NO_LEVEL = ("qpl", "uadk")
+"""Compressions by hardware that take no level."""
+
 _FIELDS = {(PAUSE, ITERATION): "pause_iterations", (POST_COPY, ITERATION): "post_copy_iterations",
            (POST_COPY, SECONDS): "post_copy_seconds"}  # fmt: skip
 """Steps that a field of their own stands for."""
@@ -71,6 +74,10 @@ class Scenario(Convoy, Carriage, Disk, Stream, Multifd, Compression, Throttling,
             raise BadValueError(
                 f"scenario.auto_converge_initial={self.auto_converge_initial}: want at most"
                 f" auto_converge_max={self.auto_converge_max}"
+            )
+        if self.multifd_level and self.multifd_compression in NO_LEVEL:
+            raise BadValueError(
+                f"scenario.multifd_level={self.multifd_level}: want 0, {self.multifd_compression} has no levels"
             )
         highest = HIGHEST_LEVEL.get(self.multifd_compression, self.multifd_level)
         if self.multifd_level > highest:

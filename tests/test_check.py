@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import lzma
+import subprocess
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from driver.check import unsupported
-from driver.check_binary import BinaryFacts, ask_binary, ask_here
+from driver.check_binary import BinaryFacts, ask_binary, ask_here, asking_command
 from driver.datadir import DataDir
 from driver.facts import binary_facts
 from driver.hardware import Hardware
+from driver.record import read_record
 from driver.run import run_migration
-from driver.scenario import Scenario
+from driver.scenario import HIGHEST_LEVEL, Scenario
+from driver.strategy import parameters
 from tests.driver_process import a_request
 from workload.errors import BrokenError, UnsupportedError
 
@@ -40,9 +45,12 @@ CASES: dict[str, tuple[Scenario, str | None, str | None]] = {
         Scenario(multifd_channels=2, schedule="stalled: post-copy"), "and then its destination dies", "not yet"
     ),
     "multifd, TLS": (Scenario(multifd_channels=2, tls="x509"), None, None),
-    "qpl": (Scenario(multifd_channels=2, multifd_compression="qpl"), "none, zlib, zstd, not qpl", "not qpl"),
-    "uadk": (Scenario(multifd_channels=2, multifd_compression="uadk"), "not uadk", "not uadk"),
-    "qatzip": (Scenario(multifd_channels=2, multifd_compression="qatzip"), "not qatzip", "not qatzip"),
+    "qpl": (Scenario(multifd_channels=2, multifd_compression="qpl"), "'qpl' .built with none, zlib, zstd.$", "'qpl'"),
+    "uadk": (Scenario(multifd_channels=2, multifd_compression="uadk"), "value 'uadk'", "value 'uadk'"),
+    "qatzip": (Scenario(multifd_channels=2, multifd_compression="qatzip"), "value 'qatzip'", "value 'qatzip'"),
+    "qatzip with a level": (
+        Scenario(multifd_channels=2, multifd_compression="qatzip", multifd_level=9), "came with QEMU 9.2", "'qatzip'"
+    ),
     "zero pages": (Scenario(zero_page_detection="none"), "came with QEMU 9.0", None),
     "switchover": (Scenario(avail_switchover_mib_s=9), "came with QEMU 8.2", None),
     "switchover-ack": (Scenario(switchover_ack=True), "came with QEMU 8.1", None),
@@ -108,6 +116,42 @@ async def test_the_real_binary_gets_the_same_verdicts_as_the_recorded_one(
     for name, (scenario, *_) in CASES.items():
         told = unsupported(scenario, TCG, real), unsupported(scenario, TCG, recorded(version))
         assert (told[0] is None) == (told[1] is None), (name, told)
+
+
+@pytest.mark.qemu
+@pytest.mark.parametrize("method", ["qpl", "uadk", "qatzip"])
+async def test_compression_by_hardware_is_refused_in_the_words_of_the_real_qemu(
+    method: str, qemu_binary: Path, qemu_10_binary: Path, run_data: DataDir
+) -> None:
+    scenario = Scenario(multifd_channels=2, multifd_compression=method)
+    for path in map(str, (qemu_binary, qemu_10_binary)):
+        if method in BinaryFacts.parse(await ask_here(path)).choices["multifd-compression"]:
+            pytest.skip(f"{path} was built with {method}")
+        words = said(path, parameters(scenario, 128 << 20))
+        assert words == f"Parameter 'multifd-compression' does not accept value '{method}'"
+        record = await run_migration(a_request(scenario, binary=path), run_data, None)
+        assert record.outcome == "unsupported"
+        assert words in (record.reason or "")
+        assert read_record(run_data.run(record.run)) == record
+
+
+@pytest.mark.qemu
+def test_the_level_of_qatzip_is_what_the_real_qemu_takes(qemu_10_binary: Path) -> None:
+    scenario = Scenario(multifd_channels=2, multifd_compression="qatzip", multifd_level=9)
+    wanted = parameters(scenario, 128 << 20)
+    assert wanted["multifd-qatzip-level"] == HIGHEST_LEVEL["qatzip"] == 9
+    assert said(str(qemu_10_binary), {"multifd-qatzip-level": 9}) is None
+    assert "expects a value between 1 and 9" in (said(str(qemu_10_binary), {"multifd-qatzip-level": 10}) or "")
+
+
+def said(path: str, wanted: Mapping[str, Any]) -> str | None:
+    """What a real QEMU without a machine says to parameters; None: it takes them."""
+    commands = [{"execute": "qmp_capabilities"}, {"execute": "migrate-set-parameters", "arguments": wanted, "id": 1}]
+    lines = "\n".join(map(json.dumps, [*commands, {"execute": "quit"}]))
+    answers = subprocess.run(asking_command(path), input=lines, capture_output=True, text=True, check=True, timeout=30)
+    (answer,) = (line for line in map(json.loads, answers.stdout.splitlines()) if line.get("id") == 1)
+    words: str | None = answer.get("error", {}).get("desc")
+    return words
 
 
 @pytest.mark.qemu

@@ -144,6 +144,10 @@ def test_a_schedule_that_cannot_be_is_refused_in_one_line(schedule: str, words: 
 def test_values_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(BadValueError, match="multifd_level=10: want at most 9 for zlib"):
         Scenario(multifd_channels=2, multifd_compression="zlib", multifd_level=10)
+    with pytest.raises(BadValueError, match="multifd_level=10: want at most 9 for qatzip"):
+        Scenario(multifd_channels=2, multifd_compression="qatzip", multifd_level=10)
+    with pytest.raises(BadValueError, match="multifd_level=1: want 0, uadk has no levels"):
+        Scenario(multifd_channels=2, multifd_compression="uadk", multifd_level=1)
     with pytest.raises(BadValueError, match="auto_converge_initial=20: want at most auto_converge_max=10"):
         Scenario(auto_converge_increment=5, schedule="stalled: auto-converge-max=10")
 
