@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dashboards.campaign_tables import outcomes_text
 from dashboards.colours import OUTCOME_SIGNS, TERMINAL_STYLES, outcome_meaning
-from dashboards.units import duration
+from dashboards.units import counted, duration
 from driver.campaign_events import Begun, Cut, Ended, Event, Parked, Stopped
 from driver.campaign_state import CampaignState
 
@@ -81,7 +81,7 @@ def progress_block(state: CampaignState, now_ns: int, phase: Phase) -> Renderabl
         lines.append(line)
     lines.append(outcomes_text(state.outcomes))
     if gone:
-        lines.append(Text(f"{len(state.parked_cells)} cells parked", style="yellow"))
+        lines.append(Text(f"{counted(len(state.parked_cells), 'cell')} parked", style="yellow"))
     return Group(*lines)
 
 

@@ -22,7 +22,7 @@ from dashboards.campaign_report_tables import (
 from dashboards.campaign_tables import standing
 from dashboards.campaign_words import advice, condition_words, field_words
 from dashboards.document import document, write_document
-from dashboards.units import duration
+from dashboards.units import counted, duration
 from driver.campaign_state import CampaignState
 from exporter.index import RunRow
 from exporter.statistics import RESAMPLES, statistics_of
@@ -113,8 +113,9 @@ def lead(report: CampaignReport) -> str:
     started = dt.datetime.fromtimestamp(state.started_ns / 1e9, dt.UTC).strftime("%-d %B %Y, %H:%M UTC")
     took = duration((state.changed_ns - state.started_ns) / 1e9)
     said = (
-        f"{state.ended_runs} of {state.planned_runs} runs: {len(state.cells)} cells, {state.repeats} runs each,"
-        f" {report.order}; begun {started}, {standing(state, report.alive)} {took} later."
+        f"{state.ended_runs} of {counted(state.planned_runs, 'run')}: {counted(len(state.cells), 'cell')},"
+        f" {counted(state.repeats, 'run')} each, {report.order}; begun {started},"
+        f" {standing(state, report.alive)} {took} later."
     )
     if not found.groups:
         return said

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dashboards.tables import outcome_text
-from dashboards.units import UNKNOWN, duration
+from dashboards.units import UNKNOWN, counted, duration
 from driver.campaign_cells import Cell
 from driver.campaign_plan import Campaign
 from driver.campaign_state import CampaignState
@@ -39,8 +39,9 @@ def plan_words(campaign: Campaign, cells: Sequence[Cell], refused: Mapping[str, 
     runnable = [cell for cell in cells if cell.cell not in refused]
     seconds = sum(cell.estimate_seconds for cell in runnable) * campaign.repeats
     order = f"{campaign.order}, seed {campaign.seed}" if campaign.order == "shuffled" else campaign.order
-    runs = f"{len(runnable)} cells x {campaign.repeats} runs = {len(runnable) * campaign.repeats} runs"
-    left_out = f"; {len(refused)} of {len(cells)} cells cannot run here" if refused else ""
+    each = f"{counted(len(runnable), 'cell')} x {counted(campaign.repeats, 'run')}"
+    runs = f"{each} = {counted(len(runnable) * campaign.repeats, 'run')}"
+    left_out = f"; {len(refused)} of {counted(len(cells), 'cell')} cannot run here" if refused else ""
     return f"{campaign.campaign}: {runs} ({order}), about {duration(seconds)} (a guess until some have run){left_out}"
 
 
@@ -56,7 +57,7 @@ def campaigns_table(states: Sequence[tuple[CampaignState, bool]]) -> RenderableT
             state.campaign,
             standing(state, alive),
             f"{state.ended_runs} of {state.planned_runs}",
-            f"{len(state.parked_cells)} cells" if state.parked_cells else "",
+            counted(len(state.parked_cells), "cell") if state.parked_cells else "",
             duration(state.eta_seconds(time.time_ns())) if state.slots_left else "",
         )
     return table
@@ -88,7 +89,7 @@ def status_words(state: CampaignState, alive: bool) -> str:
     """How a campaign stands, in one sentence."""
     said = f"{state.campaign}: {standing(state, alive)}, {state.ended_runs} of {state.planned_runs} runs have ended"
     if state.parked_cells:
-        said += f", {len(state.parked_cells)} cells are parked"
+        said += f", {counted(len(state.parked_cells), 'cell')} parked"
     if state.slots_left:
         said += f", {duration(state.eta_seconds(time.time_ns()))} to go"
     return said

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dashboards.units import UNKNOWN, rate, size
 from driver.record import Host, RunRecord
-from workload.value import settings_of
+from workload.value import Setting, settings_of
+
+OFF = "off"
+UNITS = ("_ms", "_mib_s", "_mbit_s", "_mib", "_percent", "_hz")
+COUNTED = ("iterations", "attempts", "channels", "threads", "guests", "entries")
+"""Units that are words: of one thing they lose their s."""
+LABELS = {
+    "max_time_seconds": "max time", "settle_seconds": "settle", "recover_seconds": "recover",
+    "post_copy_iterations": "post-copy after iterations", "post_copy_seconds": "post-copy after time",
+    "pause_iterations": "pause after iterations", "hosts": "where the QEMUs run",
+}  # fmt: skip
+"""Fields whose words do not follow from their name alone."""
 
 
 def conditions(records: Sequence[RunRecord]) -> list[tuple[str, list[dict[str, str]]]]:
@@ -22,19 +33,38 @@ def conditions(records: Sequence[RunRecord]) -> list[tuple[str, list[dict[str, s
     ]
 
 
+def split_off(facts: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Part a group of conditions: what holds something, and the names of what is off or empty."""
+    idle = [name for name, words in facts.items() if words in (OFF, "none")]
+    return {name: words for name, words in facts.items() if name not in idle}, idle
+
+
 def _settings(value: Any) -> dict[str, str]:
     """A value's fields in words: `downtime limit: 300 ms`, and `off` where 0 says so."""
     if value is None:
         return {}
-    facts = {}
-    for name, (_, _, known) in settings_of(type(value)).items():
-        found = getattr(value, name)
-        words = name.removesuffix("_ms").removesuffix("_mib_s").removesuffix("_mib").removesuffix("_seconds")
-        words = words.removesuffix("_percent").removesuffix("_hz")
-        text = "off" if known.zero and found == 0 else f"{found:,}" if isinstance(found, int) else str(found)
-        unit = f" {known.unit}" if known.unit and text != "off" else ""
-        facts[words.replace("_", " ")] = text + unit
-    return facts
+    return {
+        LABELS.get(name) or _label(name): _words(getattr(value, name), known)
+        for name, (_, _, known) in settings_of(type(value)).items()
+    }
+
+
+def _label(name: str) -> str:
+    """A field in words, without its unit: that stands with the number."""
+    for unit in UNITS:
+        name = name.removesuffix(unit)
+    return name.replace("_", " ")
+
+
+def _words(found: Any, known: Setting) -> str:
+    if isinstance(found, bool):
+        return "on" if found else OFF
+    if isinstance(found, str) or found is None:
+        return found or "none"
+    if known.zero and found == 0:
+        return OFF
+    unit = known.unit.removesuffix("s") if found == 1 and known.unit in COUNTED else known.unit
+    return f"{found:,} {unit}".strip()
 
 
 def _strategy(record: RunRecord) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from html import escape
 from pathlib import Path
 
@@ -33,15 +34,27 @@ def document(title: str, body: str, *, style: str = "", tail: str = "") -> str:
     )
 
 
+def check_output(output: Path) -> None:
+    """Check that a page can be written there: before what it reports on is run.
+
+    Raises:
+        BadValueError: `output` cannot be a file, or this user may not write it.
+    """
+    if output.is_dir():
+        raise BadValueError(f"report {output}: is a directory; want the path of a file")
+    above = next(parent for parent in output.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise BadValueError(f"report {output}: {above} is no directory that can be written; choose another")
+
+
 def write_document(output: Path, content: str) -> None:
     """Write a page; its directory is made.
 
     Raises:
-        BadValueError: `output` cannot be a file.
+        BadValueError: `output` cannot be a file, or this user may not write it.
         BrokenError: it cannot be written.
     """
-    if output.is_dir():
-        raise BadValueError(f"report {output}: is a directory; want the path of a file")
+    check_output(output)
     try:
         write_atomically(output.absolute(), content.encode(), mode=0o644)
     except OSError as error:

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from dashboards.accesses import HEADINGS, access_rows
 from dashboards.colours import OUTCOME_SIGNS, TERMINAL_STYLES, outcome_meaning
-from dashboards.conditions import conditions
+from dashboards.conditions import conditions, split_off
 from dashboards.disk_rows import disk_rows
 from dashboards.figures import FIGURE_COLUMNS, figures_of, in_words
-from dashboards.units import MIB, UNKNOWN, digits, duration, whole
+from dashboards.units import MIB, UNKNOWN, counted, digits, duration, whole
 from driver.comparison_plan import NOMINAL_PACE, Comparison
 from driver.doctor import Finding
 from driver.record import RunRecord, Saved
@@ -91,13 +91,15 @@ def run_tables(record: RunRecord, summary: Summary | None) -> list[RenderableTyp
         phases.add_row(phase.name, f"{start:.3f} s", took)
     asked = _plain_table("condition", "", "")
     for group, (facts,) in conditions([record]):
-        for place, (name, value) in enumerate(facts.items()):
+        told_facts, idle = split_off(facts)
+        rows = [*told_facts.items(), *([("off", ", ".join(idle))] if idle else [])]
+        for place, (name, value) in enumerate(rows):
             asked.add_row("" if place else group, name, Text(value))
     accesses = _plain_table(*HEADINGS)
-    rows = access_rows(summary) if summary else []
-    for row in rows:
+    sampled = access_rows(summary) if summary else []
+    for row in sampled:
         accesses.add_row(*row)
-    return [answer, figures, *([accesses] * bool(rows)), *([phases] * bool(record.phases)), asked]
+    return [answer, figures, *([accesses] * bool(sampled)), *([phases] * bool(record.phases)), asked]
 
 
 def _saved(saved: Saved | None) -> dict[str, str]:
@@ -119,24 +121,13 @@ def mirrors_table(mirrors: Sequence[Standing]) -> RenderableType:
         table.add_row(mirror.mirror, "state", Text(mirror.trouble or "takes what it is sent"))
         facts = {
             "destination": place, "lag": duration(mirror.lag_seconds),
-            "waiting": f"{mirror.waiting_bytes / MIB:.1f} MiB of {mirror.waiting_runs} runs",
+            "waiting": f"{mirror.waiting_bytes / MIB:.1f} MiB of {counted(mirror.waiting_runs, 'run')}",
             "sent": f"{mirror.samples} samples", "retried": f"{mirror.retries} requests",
             "dropped": f"{mirror.dropped} samples", "dead letters": f"{mirror.dead_letters} rows",
             "collapsed": f"{mirror.collapsed} values",
         }  # fmt: skip
         for name, text in facts.items():
             table.add_row("", name, Text(text))
-    return table
-
-
-def query_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> RenderableType:
-    """A query's rows; numbers stand to the right."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    for place, name in enumerate(columns):
-        numeric = any(isinstance(row[place], int | float) for row in rows)
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text("" if value is None else _cell(value)) for value in row))
     return table
 
 
@@ -172,16 +163,17 @@ def servers_table(servers: Sequence[Mapping[str, Any]]) -> RenderableType:
 def comparisons_table(comparisons: Sequence[Comparison], refused: Mapping[str, Mapping[int, str]]) -> RenderableType:
     """What `list` shows of the named comparisons; `refused` are the members that cannot run here, with the reasons."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_edge=False)
-    for name in ("name", "runs", "takes", "varies", "shows"):
-        table.add_column(name, overflow="fold", no_wrap=name == "name")
+    for name in ("name", "runs", "about"):
+        table.add_column(name, no_wrap=True, justify="left" if name == "name" else "right")
+    table.add_column("shows, and varies", overflow="fold")
     for each in comparisons:
         members, reasons = each.plan(NOMINAL_PACE).members, refused.get(each.name, {})
-        words = Text(each.summary)
+        words = Text(f"{each.summary}\n").append(each.varies, style="dim")
         for reason in dict.fromkeys(reasons.values()):
             count = sum(reason == other for other in reasons.values())
             words.append(f"\nunsupported here, {count} of {len(members)}: {reason}", style=TERMINAL_STYLES["undecided"])
         runs = sum(member.scenario.convoy_guests for member in members)
-        table.add_row(each.name, str(runs), f"about {each.seconds:.0f} s", each.varies, words)
+        table.add_row(each.name, str(runs), f"{each.seconds:.0f} s", words)
     return table
 
 
@@ -244,7 +236,3 @@ def _plain_table(*headings: str) -> Table:
     for heading in headings:
         table.add_column(heading, overflow="fold")
     return table
-
-
-def _cell(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -61,6 +61,11 @@ def times(factor: float | None) -> str:
     return UNKNOWN if factor is None else f"{digits(factor)} x"
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a count with its noun: `1 run`, `12 runs`."""
+    return f"{count} {noun if count == 1 else noun + 's'}"
+
+
 def whole(count: float | None) -> str:
     """Write a count as `1,204`."""
     return UNKNOWN if count is None else f"{count:,.0f}"

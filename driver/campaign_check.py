@@ -15,7 +15,9 @@ from driver.kit import check_fits
 from driver.remote import RemoteHost
 from driver.remote_qemu import check_there, find_binary
 from driver.request import Request
+from workload.cache import cache_dir
 from workload.errors import MigrascopeError
+from workload.kernel import find_kernel
 
 
 async def refused_cells(cells: Sequence[Cell]) -> dict[str, str]:
@@ -67,6 +69,8 @@ async def _refusal(request: Request, binaries: Binaries, elsewhere: _Elsewhere) 
         destination = await theirs.find(request.destination_binary or request.source_binary)
         if reason := await refusal(request.scenario, request.hardware, source, destination, no_userfaultfd):
             return reason
+        if request.kernel is not None:
+            find_kernel(request.kernel, cache_dir())
         check_fits(request.hardware, request.workload, qemus=1 if request.destination_host else 2)
     except MigrascopeError as error:
         return str(error)

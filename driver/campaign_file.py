@@ -22,9 +22,9 @@ from driver.campaign_plan import (
     check_condition,
 )
 from driver.comparison import find_comparison
-from driver.scenario import nearest
 from driver.watch import Sampling
 from workload.errors import BadValueError
+from workload.suggestion import nearest
 from workload.value import check_field, settings_of
 
 TABLES = (*SECTIONS, "binaries", "sampling", "labels", "grid", "comparison")

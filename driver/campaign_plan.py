@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from driver.hardware import Hardware
-from driver.scenario import Scenario, nearest, strategy_fields
+from driver.scenario import Scenario, strategy_fields
 from driver.settle import Settle
 from driver.ssh import check_destination
 from driver.watch import Sampling
 from workload.errors import BadValueError
 from workload.settings import Workload
+from workload.suggestion import nearest
 from workload.value import check_field, check_settings, setting, settings_of
 
 ORDERS = ("sequential", "shuffled", "interleaved")

@@ -6,8 +6,8 @@ from driver.comparison_demo import DEMO
 from driver.comparison_guestperf import GUESTPERF
 from driver.comparison_plan import Comparison
 from driver.comparison_strategies import OURS
-from driver.scenario import nearest
 from workload.errors import BadValueError
+from workload.suggestion import nearest
 
 COMPARISONS: dict[str, Comparison] = {each.name: each for each in (DEMO, *GUESTPERF, *OURS)}
 

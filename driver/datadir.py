@@ -145,10 +145,12 @@ class DataDir:
         """Open, or make, the data directory; None takes `$XDG_STATE_HOME/migrascope`.
 
         Raises:
-            BadValueError: it is not a directory, or a newer migrascope wrote it.
+            BadValueError: it is not a directory, its path cannot be printed, or a newer migrascope wrote it.
             BrokenError: it cannot be made or written.
         """
         place = (path or default_path()).absolute()
+        if not str(place).isprintable():
+            raise BadValueError(f"data directory {str(place)!r}: want a path of printable characters")
         try:
             if place.exists() and not place.is_dir():
                 raise BadValueError(f"data directory {place}: is not a directory; choose another with --data-dir")

@@ -49,8 +49,9 @@ async def binary_facts(binary: str) -> Binary:
     """
     path = shutil.which(binary) or shutil.which(binary, path=str(cache_dir() / "bin"))
     if path is None:
+        missing = "is no program that this user may run" if "/" in binary else "is neither on the path nor in the cache"
         raise UnsupportedError(
-            f"QEMU: {binary} is neither on the path nor in the cache; apt-get install qemu-system-x86 (Debian, Ubuntu),"
+            f"QEMU: {binary} {missing}; apt-get install qemu-system-x86 (Debian, Ubuntu),"
             " dnf install qemu-system-x86-core (Fedora), or name one with --qemu"
         )
     try:

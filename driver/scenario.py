@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +24,7 @@ from driver.schedule import (
     spell_schedule,
 )
 from workload.errors import BadValueError
+from workload.suggestion import nearest
 from workload.value import check_settings
 
 STRATEGIES: dict[str, dict[str, Any]] = {
@@ -181,13 +181,6 @@ def strategy_fields(name: str) -> dict[str, Any]:
         if schedules:
             fields["schedule"] = "; ".join(dict.fromkeys(schedules))
     return fields
-
-
-def nearest(word: str, known: Collection[str]) -> str:
-    """Say what a mistyped word may have meant: `; did you mean 'pause'? known: none, pause, ...`."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {close[0]!r}?" if close else ";"
-    return f"{hint} known: {', '.join(known)}"
 
 
 def changed(scenario: Scenario, step: Step) -> Scenario:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 
 from driver.scenario_settings import MOST_ITERATIONS, WEEK_SECONDS, Limits, PostCopy, Throttling
 from workload.errors import BadValueError
+from workload.suggestion import meant
 from workload.value import Setting, bounds, settings_of
 
 ITERATION, SECONDS, STALLED, IN_POST_COPY = "iteration", "s", "stalled", "post-copy"
@@ -148,9 +148,8 @@ def _what(when: When, what: str, text: str) -> Step:
         return Step(when=when, what=what)
     if not equals or field not in CHANGEABLE:
         known = [*DEEDS, *(f"{each.replace('_', '-')}=N" for each in CHANGEABLE)]
-        close = difflib.get_close_matches(name.strip(), [each.removesuffix("=N") for each in known], n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise BadValueError(f"scenario.schedule: {text!r}: {hint}want one of {', '.join(known)}")
+        near = meant(name.strip(), [each.removesuffix("=N") for each in known])
+        raise BadValueError(f"scenario.schedule: {text!r}: {near}want one of {', '.join(known)}")
     facts = _facts()[field]
     if not value.strip().isdigit() or not (facts.low or 0) <= int(value) <= (facts.high or 0):
         raise BadValueError(f"scenario.schedule: {text!r}: want {bounds(facts).removeprefix('0 (off) or ')}")

@@ -13,12 +13,12 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from driver.datadir import DataDir
-from driver.scenario import nearest
 from exporter import query
 from exporter.measurements import MEASUREMENTS
 from exporter.selection import Selection
 from exporter.views import READY
 from workload.errors import BadValueError, BrokenError
+from workload.suggestion import nearest
 
 BATCH_ROWS = 100_000
 VIEWS = ("runs", *READY, *MEASUREMENTS)

@@ -22,6 +22,7 @@ from exporter.measurements import MEASUREMENTS
 from exporter.selection import EVERYTHING, Selection
 from exporter.views import MOMENTS, READY, measurement_view, quoted, ready_view, with_sources
 from workload.errors import BadValueError
+from workload.suggestion import nearest
 
 RUN_COLUMNS: dict[str, pa.DataType] = (
     dict.fromkeys(("run", "kind", "campaign", "comparison", "scenario", "strategy", "outcome", "reason"), pa.string())
@@ -114,11 +115,19 @@ def views(data: DataDir) -> Result:
 
 
 def _whole_view(sql: str) -> str:
-    """A view's name alone stands for all its rows in the order of time."""
+    """A view's name alone stands for all its rows in the order of time.
+
+    Raises:
+        BadValueError: it is one word, and no view's name.
+    """
     name = sql.strip()
     if name == "runs":
         return "SELECT * FROM runs ORDER BY run"
-    return f"SELECT * FROM {name} ORDER BY run, time_ns" if name in {*READY, *MEASUREMENTS} else sql  # noqa: S608 - known
+    if name in {*READY, *MEASUREMENTS}:
+        return f"SELECT * FROM {name} ORDER BY run, time_ns"  # noqa: S608 - known
+    if name.isidentifier():
+        raise BadValueError(f"query: view {name!r} is not known{nearest(name, ('runs', *READY, *MEASUREMENTS))}")
+    return sql
 
 
 def _statement(sql: str) -> duckdb.Statement:

@@ -110,7 +110,7 @@ def _qemu(found: object, where: str) -> VmQemu:
     for key, kind in (("name", str), ("qmp", str), ("pid", int), ("console", str)):
         value = found.get(key)
         if value is None and key in ("name", "qmp"):
-            raise BadValueError(f"{where}: {key} is missing")
+            raise BadValueError(f"{where}: {key} is missing; want at least name and qmp")
         if value is not None and (not isinstance(value, kind) or isinstance(value, bool)):
             raise BadValueError(f"{where}: {key}={value!r}: want {'a number' if kind is int else 'a word'}")
     return VmQemu(**{str(key): value for key, value in found.items()})

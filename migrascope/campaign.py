@@ -24,6 +24,7 @@ from driver.datadir import CampaignDir, DataDir
 from driver.lock import campaign_lives
 from driver.record import OUTCOMES, read_record
 from exporter import history
+from exporter.mirror.destination import destinations_of
 from migrascope.campaign_engine import add_engine_options, engine
 from migrascope.command import Command
 from migrascope.options import Parser, add_common_options, data_dir, note
@@ -33,7 +34,7 @@ from workload.errors import BadValueError, MigrascopeError, UnsupportedError
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    campaign = read_campaign(arguments.file)
+    campaign = _read(arguments.file)
     planned = cells(campaign, _known_paces(data_dir(arguments).campaign(campaign.campaign)))
     refused = asyncio.run(refused_cells(planned))
     if arguments.json:
@@ -47,7 +48,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
-    campaign = read_campaign(arguments.file)
+    campaign = _read(arguments.file)
     place = data.campaign(campaign.campaign)
     progress = CampaignProgress(view_console(), lambda run: _phase(data, run))
 
@@ -128,6 +129,20 @@ def state_json(state: CampaignState, alive: bool) -> dict[str, Any]:
         "results": [asdict(result) for result in state.results()],
         "under_way": [asdict(begun) for begun in state.begun.values()] if alive else [],
     }
+
+
+def _read(file: Path) -> Campaign:
+    """Read a plan, and see that its mirrors can be used.
+
+    Raises:
+        BadValueError: what is wrong, and in which file.
+    """
+    campaign = read_campaign(file)
+    try:
+        destinations_of(campaign.sampling)
+    except BadValueError as error:
+        raise BadValueError(f"campaign {file}: sampling: {error}") from error
+    return campaign
 
 
 async def _measured(campaign: Campaign, known: Mapping[str, float], chosen: Engine) -> dict[str, float]:

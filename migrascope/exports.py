@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dashboards.units import counted
 from driver.datadir import DataDir, RunDir
 from driver.watch import Mirroring
 from exporter import history
@@ -14,7 +15,7 @@ from exporter.mirror.spool import spool_for
 from migrascope.command import Command
 from migrascope.mirrors import add_runs, add_wait, send
 from migrascope.options import add_common_options, add_value_options, data_dir, mirroring_from, note
-from migrascope.output import print_json
+from migrascope.output import print_json, print_lines
 from workload.errors import BadValueError
 
 Write = Callable[[argparse.Namespace, DataDir, Sequence[RunDir]], int]
@@ -58,7 +59,8 @@ def _openmetrics(arguments: argparse.Namespace, data: DataDir, runs: Sequence[Ru
     values = write_openmetrics(runs, arguments.output)
     if arguments.json:
         print_json({"file": str(arguments.output), "runs": len(runs), "values": values})
-    note(f"{arguments.output}: {values} values of {len(runs)} runs, for promtool tsdb create-blocks-from openmetrics")
+    held = f"{counted(values, 'value')} of {counted(len(runs), 'run')}"
+    note(f"{arguments.output}: {held}, for promtool tsdb create-blocks-from openmetrics")
     return 0
 
 
@@ -73,7 +75,7 @@ def _guestperf(arguments: argparse.Namespace, data: DataDir, runs: Sequence[RunD
         print_json([{"file": str(each.path), "run": each.run, "left_out": each.left_out} for each in written])
     for each in written:
         if not arguments.json:
-            print(f"{each.path}: run {each.run}")
+            print_lines([f"{each.path}: run {each.run}"])
         for line in each.left_out:
             note(f"migrascope: run {each.run}: left out: {line}")
     return 0

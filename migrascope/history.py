@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from dashboards.tables import query_table, run_tables, runs_table
+from dashboards.query_table import query_table
+from dashboards.tables import run_tables, runs_table
 from dashboards.verdict_table import verdict_table
 from driver.record import read_record
 from exporter import history
 from exporter.judged import judged_again
 from migrascope.command import Command
 from migrascope.options import add_common_options, data_dir, note
-from migrascope.output import print_json, print_table
+from migrascope.output import print_csv, print_json, print_table
 from migrascope.selection import add_selection_options, selection_from
+from workload.errors import BadValueError
 
 MOST_WARNINGS = 10
 
@@ -78,6 +78,8 @@ def _query_options(parser: argparse.ArgumentParser) -> None:
 def _query(arguments: argparse.Namespace) -> int:
     from exporter import query  # noqa: PLC0415 - DuckDB would cost every other command 0.1 s
 
+    if arguments.json and arguments.csv:
+        raise BadValueError("query: want --json or --csv, not both")
     data = data_dir(arguments)
     if arguments.sql is None:
         result = query.views(data)
@@ -90,9 +92,7 @@ def _query(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json([dict(zip(result.columns, row, strict=True)) for row in result.rows])
     elif arguments.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(result.columns)
-        writer.writerows(result.rows)
+        print_csv(result.columns, result.rows)
     else:
         print_table(query_table(result.columns, result.rows))
     return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from exporter.guestperf_import import import_report
 from migrascope.command import Command
 from migrascope.options import add_common_options, data_dir, note
-from migrascope.output import print_json
+from migrascope.output import print_json, print_lines
 from workload.errors import MigrascopeError
 
 
@@ -33,7 +33,7 @@ def _import(arguments: argparse.Namespace) -> int:
             note(f"migrascope: {path}: {line}")
         done.append({"file": str(path), "run": run.run, "new": fresh})
         if not arguments.json:
-            print(f"{path}: run {run.run}{'' if fresh else ' (was there already)'}")
+            print_lines([f"{path}: run {run.run}{'' if fresh else ' (was there already)'}"])
     if arguments.json:
         print_json(done)
     return 1 if failed else 0

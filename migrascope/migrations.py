@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
+from dashboards.document import check_output
 from dashboards.tables import convoy_table, outcome_table
 from driver.comparison import COMPARISONS, find_comparison
 from driver.comparison_plan import NOMINAL_PACE, Plan
@@ -18,7 +19,7 @@ from driver.lock import driver_lock
 from driver.pace import measure_pace
 from driver.record import OUTCOMES, RunRecord
 from driver.request import Request, on_hosts
-from driver.scenario import STRATEGIES, Scenario, nearest
+from driver.scenario import STRATEGIES, Scenario
 from driver.seat import Seat
 from driver.settle import Settle
 from driver.watch import Sampling
@@ -39,6 +40,7 @@ from migrascope.output import print_json, print_table, view_console
 from migrascope.running import run_all
 from workload.errors import BadValueError
 from workload.settings import Workload
+from workload.suggestion import nearest
 
 Value = TypeVar("Value", Hardware, Workload, Scenario)
 
@@ -97,6 +99,8 @@ def _compare_options(parser: argparse.ArgumentParser) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
+    if arguments.report is not None:
+        check_output(arguments.report)
     named = _named_comparison(arguments.members)
     requests = [] if named else [_request(arguments, scenario_from(arguments, word)) for word in arguments.members]
     with driver_lock():

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from dashboards.tables import mirrors_table
+from dashboards.units import counted
 from driver.datadir import DataDir, RunDir
 from driver.watch import Mirroring, find_exporter
 from exporter import history
@@ -194,7 +195,7 @@ def _wait(chosen: Sequence[Spool], seconds: float, sender: _Sender) -> None:
         if time.monotonic() >= deadline:
             first = waiting[0]
             raise BrokenError(
-                f"mirror {first.mirror}: {first.waiting_runs} runs still wait after {seconds:g} s"
+                f"mirror {first.mirror}: {counted(first.waiting_runs, 'run')} still waiting after {seconds:g} s"
                 f" ({first.trouble or 'it is slow'}); they stay spooled, and `migrascope mirror flush` goes on"
             )
         sender.look()

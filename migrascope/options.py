@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import sys
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from driver.datadir import DataDir
 from driver.hardware import Hardware
-from driver.scenario import STRATEGIES, Scenario, nearest, strategy_fields
+from driver.scenario import STRATEGIES, Scenario, strategy_fields
 from driver.settle import Settle
 from driver.watch import Mirroring, Sampling
 from exporter.mirror.destination import destinations_of
 from workload.errors import BadValueError
 from workload.settings import WORKLOADS, Workload
-from workload.value import Setting, bounds, parse_word, settings_of
+from workload.suggestion import meant, nearest
+from workload.value import Setting, bounds, described, parse_word, settings_of
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Mirroring)
@@ -33,6 +34,22 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with 2."""
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse words that nothing takes, here where the options that may have been meant are known."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            word, options = left[0].partition("=")[0], [*self._option_string_actions]
+            kind = "option" if word.startswith("-") else "word"
+            self.error(f"{kind} {word!r} is not known here; {meant(word, options)}".rstrip("; "))
+        return found, left
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a word that is not among an argument's choices, naming the one that may have been meant."""
+        if action.choices is not None and value not in action.choices:
+            known = [str(each) for each in action.choices]
+            name = (action.dest if action.option_strings or action.metavar is None else str(action.metavar)).lower()
+            raise argparse.ArgumentError(None, f"{name} {value!r} is not known{nearest(str(value), known)}")
 
 
 class UsualWorkload(argparse.Action):
@@ -63,7 +80,7 @@ def add_value_options(parser: argparse.ArgumentParser, kind: type[Any], only: tu
         how: dict[str, Any] = (
             {"action": argparse.BooleanOptionalAction}
             if plain is bool
-            else {"type": plain, "metavar": _metavar(plain, facts)}
+            else {"type": _reader(plain, facts), "metavar": _metavar(plain, facts)}
         )
         groups[facts.group].add_argument(
             f"--{option_name(name)}",
@@ -107,7 +124,7 @@ def mirroring_from(kind: type[M], arguments: argparse.Namespace) -> M:
     """Build a value that says where samples are mirrored to; paths become absolute, for the exporter stands elsewhere.
 
     Raises:
-        BadValueError: a destination cannot be used.
+        BadValueError: a destination cannot be used, or its token cannot be read.
     """
     asked = value_from(kind, arguments)
     paths = {
@@ -116,7 +133,8 @@ def mirroring_from(kind: type[M], arguments: argparse.Namespace) -> M:
         if (path := getattr(asked, name)) is not None
     }
     asked = replace(asked, **typing.cast("dict[str, typing.Any]", paths))
-    destinations_of(asked)
+    for destination in destinations_of(asked):
+        destination.token()
     return asked
 
 
@@ -177,11 +195,13 @@ def value_from_pairs(usual: Mapping[str, Any], arguments: argparse.Namespace, pa
         field, equals, word = pair.partition("=")
         field = field.strip().replace("-", "_")
         if field not in known or not equals:
-            raise BadValueError(f"scenario: {pair!r}: want field=value with one of {', '.join(known)}")
+            raise BadValueError(
+                f"scenario: {pair!r}: {meant(field, known)}want field=value with one of {', '.join(known)}"
+            )
         try:
             given[field] = parse_word(known[field][0], word)
         except ValueError as error:
-            wanted = "true or false" if known[field][0] is bool else bounds(known[field][2])
+            wanted = described(bool) if known[field][0] is bool else bounds(known[field][2])
             raise BadValueError(f"scenario.{field}={word!r}: want {wanted}") from error
     return Scenario(**(dict(usual) | given))
 
@@ -194,6 +214,18 @@ def strategies_in_words() -> str:
 def note(message: str) -> None:
     """Say something to a person, on stderr: stdout is data."""
     sys.stderr.write(f"{message}\n")
+
+
+def _reader(plain: type[Any], facts: Setting) -> Callable[[str], Any]:
+    """What reads an option's word; a word that is none of its type is met with what is wanted."""
+
+    def read(word: str) -> Any:
+        try:
+            return plain(word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{word!r}: want {described(plain)}, {bounds(facts)}") from None
+
+    return read
 
 
 def _metavar(plain: type[Any], facts: Setting) -> str:

@@ -84,13 +84,21 @@ def _dashboards(arguments: argparse.Namespace) -> int:
     from dashboards import build  # noqa: PLC0415 - grafanalib would cost every other command 0.15 s
 
     if arguments.verb == "check":
+        if arguments.directory is not None and not arguments.directory.is_dir():
+            raise BadValueError(f"dashboards check {arguments.directory}: is no directory; `build` makes one")
         found = build.faults(arguments.directory)
         for fault in found:
             note(fault)
         return 1 if found else 0
     if arguments.directory is None:
         raise BadValueError("dashboards build: want a directory to write them into")
-    for path in build.build(arguments.directory):
+    try:
+        written = build.build(arguments.directory)
+    except OSError as error:
+        raise BadValueError(
+            f"dashboards build {arguments.directory}: {error.strerror}; want a directory that can be written"
+        ) from error
+    for path in written:
         note(f"wrote {path}")
     return 0
 

@@ -6,10 +6,11 @@ import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from dashboards.units import counted
 from driver.datadir import DataDir
 from migrascope.command import Command
 from migrascope.options import Parser, add_common_options, data_dir, note
-from migrascope.output import print_json
+from migrascope.output import print_json, print_lines
 from migrascope.selection import add_selection_options, selection_from
 
 MIB = 1 << 20
@@ -35,10 +36,9 @@ def _verify(data: DataDir, arguments: argparse.Namespace) -> int:
     faults = {run: lines for run, lines in found.items() if lines}
     if arguments.json:
         print_json({"runs": len(found), "faults": faults})
-    for run, lines in () if arguments.json else faults.items():
-        for line in lines:
-            print(f"run {run}: {line}")
-    note(f"history: {len(found)} runs read, {len(faults)} with faults")
+    else:
+        print_lines(f"run {run}: {line}" for run, lines in faults.items() for line in lines)
+    note(f"history: {counted(len(found), 'run')} read, {len(faults)} with faults")
     return 1 if faults else 0
 
 
@@ -57,10 +57,13 @@ def _prune(data: DataDir, arguments: argparse.Namespace) -> int:
     gone = [one for one in done if one.kept is None]
     if arguments.json:
         print_json([asdict(one) for one in done])
-    for one in () if arguments.json else done:
-        print(f"run {one.run}: kept: {one.kept}" if one.kept else f"run {one.run}: {one.freed_bytes / MIB:.2f} MiB")
+    else:
+        print_lines(
+            f"run {one.run}: kept: {one.kept}" if one.kept else f"run {one.run}: {one.freed_bytes / MIB:.2f} MiB"
+            for one in done
+        )
     freed = sum(one.freed_bytes for one in gone) / MIB
-    note(f"history: {len(gone)} runs, {freed:.1f} MiB {'would go' if arguments.dry_run else 'are gone'}")
+    note(f"history: {counted(len(gone), 'run')}, {freed:.1f} MiB {'would go' if arguments.dry_run else 'are gone'}")
     return 0
 
 
@@ -70,10 +73,10 @@ def _compact(data: DataDir, arguments: argparse.Namespace) -> int:
     done = upkeep.compact(data)
     if arguments.json:
         print_json(asdict(done))
-    for line in () if arguments.json else done.waiting:
-        print(line)
+    else:
+        print_lines(done.waiting)
     note(
-        f"history: {done.stored} runs stored, {len(done.waiting)} wait;"
+        f"history: {counted(done.stored, 'run')} stored, {len(done.waiting)} wait;"
         f" {done.bytes_before / MIB:.1f} MiB became {done.bytes_after / MIB:.1f}"
     )
     return 0
@@ -86,9 +89,9 @@ def _rebuild(data: DataDir, arguments: argparse.Namespace) -> int:
     damaged = [f"run {row.run}: {row.reason}" for row in rows if row.outcome == "damaged"]
     if arguments.json:
         print_json({"runs": len(rows), "damaged": damaged})
-    for line in () if arguments.json else damaged:
-        print(line)
-    note(f"history: {len(rows)} runs in the index, {len(damaged)} damaged")
+    else:
+        print_lines(damaged)
+    note(f"history: {counted(len(rows), 'run')} in the index, {len(damaged)} damaged")
     return 0
 
 
@@ -109,8 +112,8 @@ def _export(data: DataDir, arguments: argparse.Namespace) -> int:
         note(f"migrascope: {line}")
     if arguments.json:
         print_json({str(path): rows for path, rows in written.items()})
-    for path, rows in () if arguments.json else written.items():
-        print(f"{path}: {rows} rows")
+    else:
+        print_lines(f"{path}: {counted(rows, 'row')}" for path, rows in written.items())
     return 0
 
 

@@ -19,7 +19,7 @@ from exporter.index import CONDITIONS
 from exporter.statistics import METRICS
 from tests.campaign_reports import a_report, parked, some_rows, state_of
 from tests.statistics_rows import a_row, failed, rows
-from workload.errors import BadValueError, BrokenError
+from workload.errors import BadValueError
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_a_page_that_cannot_be_written_is_told_in_one_line(report: CampaignRepor
     with pytest.raises(BadValueError, match="is a directory"):
         write(report, tmp_path)
     (tmp_path / "file").touch()
-    with pytest.raises(BrokenError, match="choose another with -o"):
+    with pytest.raises(BadValueError, match="file is no directory that can be written"):
         write(report, tmp_path / "file" / "page.html")
 
 

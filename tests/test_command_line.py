@@ -47,6 +47,15 @@ BAD = {
     "campaign report nothing": "campaign report: want -o FILE, or --json, or both",
     "campaign report nothing -o x.html": "campaign 'nothing': no such campaign",
     "exporter --port 99999": "--port 99999: want 0 (any free one) to 65535",
+    "exporter --attach name=x": "attach: qmp is missing; want at least name and qmp",
+    "exporter --influx-url http://127.0.0.1:1 --influx-token-file none": "influxdb token file",
+    "run --influx-url http://127.0.0.1:1 --influx-token-file none": "No such file or directory",
+    "run --transport tpc": "scenario.transport='tpc': did you mean 'tcp'? want one of unix, tcp",
+    "compare none --report /": "report /: is a directory; want the path of a file",
+    "compare none --report /etc/passwd/x.html": "report /etc/passwd/x.html: /etc/passwd is no directory",
+    "query nothing": "query: view 'nothing' is not known; known: runs, guest",
+    "query iteration": "query: view 'iteration' is not known; did you mean 'iterations'?",
+    "query runs --csv --json": "want --json or --csv, not both",
 }
 
 
@@ -64,18 +73,6 @@ def test_bad_input_gets_one_line_and_status_2_and_leaves_no_run(
     assert not data.exists() or not list((data / "runs").iterdir())
 
 
-@pytest.mark.parametrize("words", ["run --bandwidth-mib-s abc", "nope", "run --acel tcg", "run --workload zip", ""])
-def test_a_wrong_word_on_the_command_line_gets_one_line_that_names_the_help(
-    words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(words.split())
-    printed = capsys.readouterr()
-    assert ended.value.code == 2
-    assert printed.err.count("\n") == 1
-    assert "--help`" in printed.err
-
-
 @pytest.mark.parametrize(
     ("words", "wanted"),
     [
@@ -89,6 +86,81 @@ def test_a_workloads_name_stands_for_its_usual_settings_and_options_win(words: s
     parser = Parser()
     add_run_options(parser)
     assert value_from(Workload, parser.parse_args(words.split())) == wanted
+
+
+MISTYPED = {
+    "rum": "command 'rum' is not known; did you mean 'run'? known: run, compare",
+    "campaign chek x": "verb 'chek' is not known; did you mean 'check'?",
+    "stack upp": "verb 'upp' is not known; did you mean 'up'?",
+    "history export xml": "format 'xml' is not known; known: csv, parquet, json",
+    "run --bandwith-mib-s 64": "migrascope run: option '--bandwith-mib-s' is not known here; did you mean '--bandwidth",
+    "list more": "migrascope list: word 'more' is not known here; see `migrascope list --help`",
+    "run --bandwidth-mib-s 64MiB": "'64MiB': want a whole number, 1 to 1048576 MiB/s",
+    "run --memory-mib 1e3": "'1e3': want a whole number, 64 to 16777216 MiB",
+    "run --workload zip": "workload 'zip' is not known; did you mean 'zipf'?",
+    "": "the following arguments are required: COMMAND",
+}
+
+
+@pytest.mark.parametrize("words", MISTYPED)
+def test_a_mistyped_word_is_told_what_was_wanted_and_what_may_have_been_meant(
+    words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(words.split())
+    printed = capsys.readouterr()
+    assert ended.value.code == 2
+    assert MISTYPED[words] in printed.err
+    assert printed.err.count("\n") == 1
+    assert "--help`" in printed.err
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("migrascope 0.")
+
+
+@pytest.mark.parametrize("words", ["query", "runs --json", "query runs --csv", "doctor"])
+def test_a_full_disk_behind_stdout_is_one_line_and_status_7(words: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "migrascope.main", *words.split(), "--data-dir", str(tmp_path)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "migrascope: stdout: No space left on device\n"
+    assert done.returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("check {taken}", "is no directory; `build` makes one"),
+        ("build {taken}", "want a directory that can be written"),
+        ("build", "want a directory to write them into"),
+    ],
+)
+def test_dashboards_that_cannot_be_written_or_found_are_one_line(
+    words: str, wanted: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    assert main(["dashboards", *words.format(taken=taken).split()]) == 2
+    printed = capsys.readouterr()
+    assert wanted in printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_a_plans_mirror_and_kernel_are_looked_at_before_anything_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text('[sampling]\ninflux_url = "nowhere"\n')
+    assert main(["campaign", "check", str(plan), "--data-dir", str(tmp_path / "data")]) == 2
+    assert f"campaign {plan}: sampling: influxdb URL 'nowhere': want http://HOST:PORT" in capsys.readouterr().err
+    plan.write_text('[binaries]\nkernel = "none"\n')
+    assert main(["campaign", "check", str(plan), "--data-dir", str(tmp_path / "data"), "--json"]) == 6
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert f"kernel {tmp_path}/none: cannot be read" in cell["unsupported"]
 
 
 def test_a_data_directory_of_a_newer_schema_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

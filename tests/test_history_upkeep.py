@@ -124,7 +124,7 @@ def test_compact_closes_and_stores_what_the_dead_have_left(data: DataDir, capsys
     with JournalWriter(busy.new_journal(), header("r5")):
         out, err = said(data, capsys, "compact")
     assert out == "run r5: an exporter still writes its journal, or it is damaged\n"
-    assert err.startswith("history: 1 runs stored, 1 wait; ")
+    assert err.startswith("history: 1 run stored, 1 wait; ")
     assert not data.run("r4").journals()
     assert {row.run: row.outcome for row in history.runs(data)}["r4"] == "abandoned"
     assert said(data, capsys, "compact")[1].startswith("history: 0 runs stored, 0 wait")

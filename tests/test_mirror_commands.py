@@ -99,7 +99,7 @@ def test_flush_gives_up_in_one_line_and_what_waits_stays_for_the_next(
     spool = spooled(data, influx(script.url))
     assert run(data, "mirror", "flush", "--wait", "0.6") == 7
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"migrascope: mirror {spool.destination.name}: 1 runs still wait after 0.6 s (503")
+    assert line.startswith(f"migrascope: mirror {spool.destination.name}: 1 run still waiting after 0.6 s (503")
     assert "`migrascope mirror flush` goes on" in line
     script.judge = lambda request: None  # noqa: ARG005
     assert run(data, "mirror", "flush") == 0

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 
 from dashboards import tables
 from dashboards.colours import MEANINGS, OUTCOME_MEANINGS, RUNS, run_colour, run_dash
+from dashboards.query_table import query_table
 from dashboards.terminal import PlainLines, follow, live_view
 from dashboards.units import digits, duration, milliseconds, pace, percent, size
 from driver.comparison import COMPARISONS
@@ -134,6 +135,20 @@ def test_runs_are_listed_with_whole_ids_even_where_it_is_narrow(data: DataDir) -
     assert text.index("20261123T235500-aaaa") < text.index("20261123T235600-bbbb")
 
 
+def test_show_tells_conditions_that_hold_something_and_names_those_that_are_off(data: DataDir) -> None:
+    run = replayed_run(data, "r1", "7.2-m-postcopy-rescue", replace(SCENARIO, post_copy_iterations=3))
+    lines = [line for table in tables.run_tables(read_record(run), history.summary(run)) for line in printed(table)]
+    words = [" ".join(line.split()) for line in lines]
+    assert "post-copy after iterations 3 iterations" in words
+    assert "attempts 1 attempt" in words
+    assert "return path on" in words
+    off = " ".join(words[next(place for place, line in enumerate(words) if line.startswith("off ")) :])
+    assert "schedule" in off
+    assert "post copy preempt" in off
+    assert not any("WHEN:WHAT" in line or line.endswith("LIST") for line in words)
+    assert max(map(len, lines)) <= 80
+
+
 def test_doctor_names_what_is_missing_and_the_remedy() -> None:
     findings = [
         Finding(subject="QEMU", found=True, detail="7.2.22"),
@@ -147,15 +162,34 @@ def test_doctor_names_what_is_missing_and_the_remedy() -> None:
 
 
 def test_a_query_shows_nulls_as_nothing_and_markup_as_it_is() -> None:
-    text = "\n".join(printed(tables.query_table(["n", "[b]word[/b]"], [(1, "[bold]x[/bold]"), (2.5, None)])))
+    text = "\n".join(printed(query_table(["n", "[b]word[/b]"], [(1, "[bold]x[/bold]"), (2.5, None)])))
     assert "[bold]x[/bold]" in text
     assert "[b]word[/b]" in text
     assert "None" not in text
 
 
-def test_the_list_shows_every_comparison() -> None:
+def test_a_query_that_is_too_wide_is_shown_in_bands_with_no_cell_broken() -> None:
+    columns = ["run", "iteration", *(f"column_{number}" for number in range(12))]
+    rows = [("20261124-200341-ba4d", number, *([number * 1234567.125] * 12)) for number in (7, 8)]
+    lines = printed(query_table(columns, rows))
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("the same in all 2 rows: run 20261124-200341-ba4d")
+    headings = [line.split() for line in lines if "column_" in line]
+    assert len(headings) > 1
+    assert all(words[0] == "iteration" for words in headings), "each band says which row is which"
+    assert [word for words in headings for word in words[1:]] == columns[2:]
+    assert sum("9.87654e+06" in line for line in lines) == len(headings)
+
+
+def test_a_query_that_fits_is_one_table_with_all_its_columns() -> None:
+    lines = printed(query_table(["run", "share"], [("r1", [0.35141216000000003, 2]), ("r1", None)]))
+    assert [line.split() for line in lines if "─" not in line] == [["run", "share"], ["r1", "[0.351412,", "2]"], ["r1"]]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_list_shows_every_comparison_with_no_name_broken(width: int) -> None:
     table = tables.comparisons_table(list(COMPARISONS.values()), {"demo": {1: "for a reason"}})
-    text = "\n".join(printed(table))
+    text = "\n".join(printed(table, width))
     assert "unsupported here, 1 of 3: for a reason" in " ".join(text.split())
     assert all(name in text for name in COMPARISONS)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from workload.errors import BadValueError
+from workload.suggestion import meant
 
 T = TypeVar("T")
 
@@ -67,9 +68,9 @@ def check_field(owner: type[Any], name: str, found: Any) -> None:
     if found is None and _optional(owner, name):
         return
     if isinstance(found, bool) is not (kind is bool) or not isinstance(found, (int, float) if kind is float else kind):
-        raise BadValueError(f"{where}: want {_described(kind)}")
+        raise BadValueError(f"{where}: want {described(kind)}")
     if facts.choices and found not in facts.choices:
-        raise BadValueError(f"{where}: want one of {', '.join(facts.choices)}")
+        raise BadValueError(f"{where}: {meant(str(found), facts.choices)}want one of {', '.join(facts.choices)}")
     if kind in (int, float) and not _within(found, facts):
         raise BadValueError(f"{where}: want {bounds(facts)}")
 
@@ -80,6 +81,11 @@ def bounds(facts: Setting) -> str:
     high = f"{facts.high:.10g}" if facts.high is not None else None
     span = f"{low} to {high}" if low and high else f"at least {low}" if low else f"at most {high}" if high else "any"
     return f"{'0 (off) or ' if facts.zero else ''}{span} {facts.unit}".strip()
+
+
+def described(kind: type[Any]) -> str:
+    """Say in words what a setting of this type takes: `a whole number`."""
+    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}.get(kind, kind.__name__)
 
 
 def parse_word(kind: type[Any], word: str) -> Any:
@@ -125,10 +131,6 @@ def _within(found: float, facts: Setting) -> bool:
     if facts.zero and found == 0:
         return True
     return found == found and (facts.low is None or found >= facts.low) and (facts.high is None or found <= facts.high)
-
-
-def _described(kind: type[Any]) -> str:
-    return {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}.get(kind, kind.__name__)
 
 
 @functools.cache  # values are made by the hundred before a command's first word is read
