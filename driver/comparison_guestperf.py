@@ -72,6 +72,10 @@ GUESTPERF = (
         (replace(USUAL, multifd_channels=each) for each in (4, 8, 32, 64)),
     ),
     _of(
+        "compr-multifd-compression", "ways to compress what goes over two channels", "zlib, zstd, qpl, uadk",
+        (replace(USUAL, multifd_channels=2, multifd_compression=each) for each in ("zlib", "zstd", "qpl", "uadk")),
+    ),
+    _of(
         "compr-dirty-limit-period", "how often dirty-limit measures (KVM's dirty ring)", "period 500, 800, 1000 ms",
         (replace(_DIRTY_LIMIT, dirty_limit_period_ms=each) for each in (500, 800, 1000)), RING,
     ),

@@ -38,6 +38,9 @@ GUESTPERF: dict[str, dict[str, list[object]]] = {
     "compr-mt": {"compress_threads": [1, 2, 4]},
     "compr-xbzrle": {"xbzrle_cache_percent": [5, 10, 20, 50]},
     "compr-multifd": {"multifd_channels": [4, 8, 32, 64]},
+    "compr-multifd-compression": {
+        "multifd_channels": [2] * 4, "multifd_compression": ["zlib", "zstd", "qpl", "uadk"],
+    },
     "compr-dirty-limit-period": {"dirty_limit_period_ms": [500, 800, 1000]},
     "compr-dirty-limit": {"dirty_limit_mib_s": [10, 20, 50]},
 }  # fmt: skip
