@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dashboards.units import digits, duration, milliseconds, pace, size, times, whole
@@ -75,6 +75,57 @@ FIGURE_COLUMNS: tuple[tuple[str, str, Callable[[Figures], str]], ...] = (
     ("time_to_first_throttle_seconds", "first throttle", lambda f: duration(f.time_to_first_throttle_seconds)),
 )
 """Key, heading and text of each figure, in the order of interest."""
+
+NO_PRICE = ("iterations", "settle_seconds_per_gib_mean", "time_to_first_throttle_seconds")
+"""Figures of which less is not better."""
+
+
+PRICES = (
+    ("total_seconds", "was done first"),
+    ("slowdown", "slowed its guest least"),
+    ("blackout_seconds", "had the shortest blackout"),
+    ("transferred_bytes", "sent least"),
+)  # fmt: skip
+"""What a way is chosen by, and the words for the run that has least of it."""
+
+
+def best_runs(told: Sequence[Figures]) -> dict[str, int]:
+    """Map each figure to the place of the completed run that has least of it.
+
+    A figure that only one completed run has, or that several have least of, has no best.
+    """
+    best = {}
+    for key, _, text in FIGURE_COLUMNS:
+        known = [(getattr(figures, key), place) for place, figures in enumerate(told)
+                 if figures.outcome == "completed" and getattr(figures, key) is not None]  # fmt: skip
+        if len(known) < 2 or key in NO_PRICE:
+            continue
+        least = min(known)[1]
+        if sum(text(told[place]) == text(told[least]) for _, place in known) == 1:
+            best[key] = least
+    return best
+
+
+def best_in_words(labels: Sequence[str], told: Sequence[Figures]) -> str:
+    """Which of several runs won, and in what; nothing where fewer than two completed.
+
+    One run a way is no statistics, and the sentence says so.
+    """
+    completed = sum(figures.outcome == "completed" for figures in told)
+    best = best_runs(told)
+    if completed < 2 or not best:
+        return ""
+    texts = {key: text for key, _, text in FIGURE_COLUMNS}
+    won: dict[int, list[str]] = {}
+    for key, words in PRICES:
+        if key in best:
+            won.setdefault(best[key], []).append(f"{words} ({texts[key](told[best[key]])})")
+    parts = [f"{labels[place]} {_listed(words)}" for place, words in won.items()]
+    return f"Of the {completed} that completed, {'; '.join(parts)}. A campaign tells what of that is chance."
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def figures_of(record: RunRecord, summary: Summary) -> Figures:

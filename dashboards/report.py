@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dashboards.document import write_document
+from dashboards.labels import labels
 from dashboards.report_page import page
-from dashboards.report_view import MEASUREMENTS, RunView, labels
+from dashboards.report_view import MEASUREMENTS, RunView
 from driver.datadir import DataDir, RunDir
 from driver.marks import read_marks
 from driver.record import read_record

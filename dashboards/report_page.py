@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from dashboards.colours import outcome_meaning, palettes
 from dashboards.document import document, swatch
-from dashboards.figures import Figures, figures_of, in_words
+from dashboards.figures import Figures, best_in_words, figures_of, in_words
 from dashboards.report_figure import Json, run_figure
 from dashboards.report_lines import iterations, statuses
 from dashboards.report_overlay import overlay_figure
@@ -58,6 +58,7 @@ def page(views: Sequence[RunView]) -> str:
         f"<h1>{escape(title)}</h1>",
         f'<p class="lead">{escape(what_was_run([view.record for view in views]))}</p>',
         _answers(views, told, swatches),
+        f"<p>{escape(words)}</p>" if (words := best_in_words([view.label for view in views], told)) else "",
     ]
     if several:
         parts += [
@@ -91,7 +92,18 @@ def what_was_run(records: Sequence[RunRecord]) -> str:
     qemu = f" on QEMU {' and '.join(versions)}" if versions else ""
     accelerators = sorted({record.accelerator for record in records if record.accelerator})
     under = f" under {' and '.join(name.upper() for name in accelerators)}" if accelerators else ""
-    return f"{count}{machine}{qemu}{under}, on host {first.host.name}."
+    return f"{count}{machine}{qemu}{under}, on host {first.host.name}{_limits(records)}."
+
+
+def _limits(records: Sequence[RunRecord]) -> str:
+    """The limits that all runs had: `, over at most 32 MiB/s, with a downtime limit of 100 ms`."""
+    scenarios = [record.scenario for record in records if record.scenario]
+    said = ""
+    if scenarios and len({each.bandwidth_mib_s for each in scenarios}) == 1:
+        said += f", over at most {scenarios[0].bandwidth_mib_s} MiB/s"
+    if scenarios and len({each.downtime_limit_ms for each in scenarios}) == 1:
+        said += f", with a downtime limit of {scenarios[0].downtime_limit_ms} ms"
+    return said
 
 
 def _work(record: RunRecord) -> str:

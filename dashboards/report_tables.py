@@ -8,9 +8,9 @@ from typing import Any
 
 from dashboards.accesses import HEADINGS, NOTE, access_rows
 from dashboards.colours import OUTCOME_SIGNS, outcome_meaning
-from dashboards.conditions import conditions
+from dashboards.conditions import conditions, split_off
 from dashboards.disk_rows import disk_rows
-from dashboards.figures import FIGURE_COLUMNS, Figures
+from dashboards.figures import FIGURE_COLUMNS, Figures, best_runs
 from dashboards.report_lines import Iteration
 from dashboards.units import UNKNOWN, digits, duration, rate, size
 from driver.marks import Mark
@@ -31,6 +31,9 @@ MEANINGS = {
 }
 
 
+PACES = ("settle_seconds_per_gib_mean", "migrate_seconds_per_gib_mean")
+
+
 def outcome_html(outcome: str | None) -> str:
     """An outcome with its sign and colour."""
     meaning = outcome_meaning(outcome)
@@ -39,16 +42,24 @@ def outcome_html(outcome: str | None) -> str:
 
 
 def figures_table(rows: Sequence[tuple[str, Figures]], swatches: Sequence[str]) -> str:
-    """One row a run; `rows` are (label, figures), `swatches` the HTML before each label."""
-    columns = [column for column in FIGURE_COLUMNS if any(getattr(f, column[0]) is not None for _, f in rows)]
+    """One row a run; `rows` are (label, figures), `swatches` the HTML before each label.
+
+    What the guest's pace was stands with each run: side by side the slowdown tells it. The best of a column is marked.
+    """
+    best = best_runs([figures for _, figures in rows])
+    columns = [
+        column for column in FIGURE_COLUMNS
+        if column[0] not in PACES and any(getattr(f, column[0]) is not None for _, f in rows)
+    ]  # fmt: skip
     heads = "".join(f"<th>{escape(name)}</th>" for _, name, _ in columns)
     body = "".join(
         f"<tr><th>{swatch}{escape(label)}</th><td class=words>{outcome_html(figures.outcome)}</td>"
-        + "".join(_figure_cell(figures, key, text(figures)) for key, _, text in columns)
+        + "".join(_figure_cell(figures, key, text(figures), best.get(key) == place) for key, _, text in columns)
         + "</tr>"
-        for (label, figures), swatch in zip(rows, swatches, strict=True)
+        for place, ((label, figures), swatch) in enumerate(zip(rows, swatches, strict=True))
     )
-    return scrolled(f"<thead><tr><th>run</th><th class=words>outcome</th>{heads}</tr></thead><tbody>{body}</tbody>")
+    heads = f"<tr><th>run</th><th class=words>outcome</th>{heads}</tr>"
+    return scrolled(f"<thead class=wrapped>{heads}</thead><tbody>{body}</tbody>")
 
 
 def figures_list(figures: Figures) -> str:
@@ -71,7 +82,9 @@ def conditions_table(records: Sequence[RunRecord], labels: Sequence[str], swatch
     )
     body = []
     for group, per_run in conditions(records):
-        keys = list(dict.fromkeys(key for facts in per_run for key in facts))
+        idle = [set(split_off(facts)[1]) for facts in per_run]
+        off = set.intersection(*idle)
+        keys = [key for key in dict.fromkeys(key for facts in per_run for key in facts) if key not in off]
         if not keys:
             continue
         body.append(f'<tr class=head><th colspan="{len(records) + 1}">{group}</th></tr>')
@@ -80,6 +93,9 @@ def conditions_table(records: Sequence[RunRecord], labels: Sequence[str], swatch
             differs = " class=differs" if len(set(values)) > 1 else ""
             cells = "".join(f"<td class=words>{escape(value)}</td>" for value in values)
             body.append(f"<tr{differs}><th>{escape(key)}</th>{cells}</tr>")
+        if off:
+            names = ", ".join(key for key in per_run[0] if key in off)
+            body.append(f'<tr><th>off</th><td class="words wide" colspan="{len(records)}">{escape(names)}</td></tr>')
     return scrolled(f"<thead><tr><th></th>{heads}</tr></thead><tbody>{''.join(body)}</tbody>")
 
 
@@ -144,8 +160,10 @@ def scrolled(inner: str) -> str:
     return f'<div class=scroll tabindex=0 role=region aria-label="table"><table>{inner}</table></div>'
 
 
-def _figure_cell(figures: Figures, key: str, text: str) -> str:
+def _figure_cell(figures: Figures, key: str, text: str, best: bool) -> str:
     why = figures.why.get(key)
+    if best:
+        return f'<td class=best title="{escape(why or "the least of the completed runs")}">{escape(text)}</td>'
     return f'<td title="{escape(why)}">{escape(text)} *</td>' if why else f"<td>{escape(text)}</td>"
 
 

@@ -66,19 +66,3 @@ class RunView:
         if stop_ns is None or resume_ns is None:
             return None
         return self.seconds(stop_ns), self.seconds(resume_ns)
-
-
-def labels(records: Sequence[RunRecord]) -> list[str]:
-    """Name each run of a report: its scenario, its workload where these differ, and a number where both are alike."""
-    workloads = [record.workload.name if record.workload else "" for record in records]
-    several = len(set(workloads)) > 1
-    names = [
-        f"{record.scenario_name} {workload}".strip() if several else record.scenario_name
-        for record, workload in zip(records, workloads, strict=True)
-    ]
-    seen: dict[str, int] = {}
-    labelled = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        labelled.append(f"{name} #{seen[name]}" if names.count(name) > 1 else name)
-    return labelled

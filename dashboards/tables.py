@@ -15,6 +15,7 @@ from dashboards.colours import OUTCOME_SIGNS, TERMINAL_STYLES, outcome_meaning
 from dashboards.conditions import conditions, split_off
 from dashboards.disk_rows import disk_rows
 from dashboards.figures import FIGURE_COLUMNS, figures_of, in_words
+from dashboards.labels import short_names
 from dashboards.units import MIB, UNKNOWN, counted, digits, duration, whole
 from driver.comparison_plan import NOMINAL_PACE, Comparison
 from driver.doctor import Finding
@@ -203,13 +204,6 @@ def outcome_text(outcome: str | None) -> Text:
     meaning = outcome_meaning(outcome)
     words = (outcome or "not ended").replace("_", " ")
     return Text(f"{OUTCOME_SIGNS[meaning]} {words}", style=TERMINAL_STYLES[meaning])
-
-
-def short_names(names: Sequence[str]) -> tuple[list[str], str]:
-    """Take out of scenarios' names what all have in common; returns the rest of each, and the common part."""
-    parts = [name.split(".") for name in names]
-    common = [part for part in parts[0][1:] if all(part in other[1:] for other in parts)] if len(names) > 1 else []
-    return [".".join(part for part in own if part not in common) for own in parts], " ".join(common)
 
 
 def _figures(figures: Mapping[str, float | None]) -> list[str]:

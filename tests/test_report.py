@@ -15,11 +15,14 @@ from hypothesis import strategies as st
 
 from dashboards import report
 from dashboards.colours import palettes
-from dashboards.figures import figures_of, in_words
+from dashboards.figures import best_in_words, best_runs, figures_of, in_words
+from dashboards.labels import labels
 from dashboards.report_figure import run_figure
 from dashboards.report_page import inline_json, page
+from dashboards.report_tables import PACES
+from dashboards.report_view import RunView
 from dashboards.series import Row, cpu_percent, thin, total_pace
-from driver.datadir import DataDir
+from driver.datadir import DataDir, RunDir
 from driver.record import write_record
 from exporter.summary import Summary
 from tests.report_runs import SCENARIO, record_of, replayed_run
@@ -27,6 +30,23 @@ from workload.errors import BadValueError
 
 AUTO_CONVERGE = replace(SCENARIO, auto_converge_initial=80, auto_converge_increment=19, downtime_limit_ms=200)
 POST_COPY = replace(SCENARIO, post_copy_iterations=3)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> tuple[DataDir, list[RunDir]]:
+    """A data directory with three replayed runs: one that did not converge, auto-converge, post-copy."""
+    data = DataDir.open(tmp_path_factory.mktemp("three") / "data")
+    return data, [
+        replayed_run(data, "r1", "7.2-m-nonconverge-ws16-bw32-dl100", outcome="not_converged", limit_reached="time"),
+        replayed_run(data, "r2", "7.2-m-autoconverge-i80-s19", AUTO_CONVERGE),
+        replayed_run(data, "r3", "7.2-m-postcopy-rescue", POST_COPY),
+    ]
+
+
+@pytest.fixture(scope="module")
+def views(three: tuple[DataDir, list[RunDir]]) -> list[RunView]:
+    """The three runs as the report reads them."""
+    return report.views(*three)
 
 
 def figures_in(text: str) -> dict[str, Any]:
@@ -47,12 +67,8 @@ def coloured(value: Any) -> Any:
     return [coloured(inner) for inner in value] if isinstance(value, list) else value
 
 
-def test_a_report_compares_three_runs_and_shows_each(data: DataDir, tmp_path: Path) -> None:
-    runs = [
-        replayed_run(data, "r1", "7.2-m-nonconverge-ws16-bw32-dl100", outcome="not_converged", limit_reached="time"),
-        replayed_run(data, "r2", "7.2-m-autoconverge-i80-s19", AUTO_CONVERGE),
-        replayed_run(data, "r3", "7.2-m-postcopy-rescue", POST_COPY),
-    ]
+def test_a_report_compares_three_runs_and_shows_each(three: tuple[DataDir, list[RunDir]], tmp_path: Path) -> None:
+    data, runs = three
     output = tmp_path / "out" / "report.html"
     report.write(data, runs, output)
     text = output.read_text()
@@ -65,6 +81,34 @@ def test_a_report_compares_three_runs_and_shows_each(data: DataDir, tmp_path: Pa
     assert 4e6 < len(text) < 8e6, "Plotly is inlined, and the samples stay moderate"
 
 
+def test_a_report_says_at_once_which_completed_run_was_best_in_what(views: list[RunView]) -> None:
+    told = [figures_of(view.record, view.summary) for view in views]
+    best = best_runs(told)
+    assert best["slowdown"] == 2
+    assert all(place > 0 for place in best.values()), "the first did not complete"
+    words = best_in_words([view.label for view in views], told)
+    assert re.search(r"^Of the 2 that completed, post-copy-3.* slowed its guest least \([\d.]+ x\)", words)
+    text = page(views)
+    assert words in text
+    assert text.count("<td class=best") == len(best.keys() - set(PACES))
+    assert best_runs(told[:2]) == {}, "one completed run is the best of nothing"
+    assert best_in_words(["pre-copy", "auto-converge"], told[:2]) == ""
+
+
+def test_runs_of_a_report_are_named_by_what_tells_them_apart() -> None:
+    records = [record_of("r1", SCENARIO), record_of("r2", POST_COPY), record_of("r3", POST_COPY)]
+    assert labels(records) == ["pre-copy", "post-copy-3 #1", "post-copy-3 #2"]
+    assert labels(records[:1]) == [SCENARIO.name]
+
+
+def test_conditions_that_are_off_in_every_run_stand_in_one_row(views: list[RunView]) -> None:
+    text = page(views[1:])
+    off = re.findall(r'<tr><th>off</th><td class="words wide" colspan="2">(.*?)</td>', text)
+    assert "pause after iterations" in off[0]
+    assert "post-copy after iterations" not in off[0], "one of the runs has it"
+    assert "<th>pause after iterations</th>" not in text
+
+
 def test_plotly_takes_every_figure_as_it_is_written(data: DataDir) -> None:
     run = replayed_run(data, "r", "10.0-m-autoconverge-i80-s19", AUTO_CONVERGE, vcpus=2)
     figure = coloured(run_figure(report.views(data, [run])[0]))
@@ -74,9 +118,8 @@ def test_plotly_takes_every_figure_as_it_is_written(data: DataDir) -> None:
                      "bandwidth", "cap", "throttle", "iterations", "blackout", "ribbon"}  # fmt: skip
 
 
-def test_the_axis_starts_at_the_migration_and_the_blackout_lies_between_stop_and_resume(data: DataDir) -> None:
-    run = replayed_run(data, "r", "7.2-m-autoconverge-i80-s19", AUTO_CONVERGE)
-    view = report.views(data, [run])[0]
+def test_the_axis_starts_at_the_migration_and_the_blackout_lies_between_stop_and_resume(views: list[RunView]) -> None:
+    view = views[1]
     traces = {trace["meta"]["kind"]: trace for trace in run_figure(view)["data"]}
     assert view.summary.stop_ns is not None
     assert view.summary.resume_ns is not None
@@ -87,18 +130,15 @@ def test_the_axis_starts_at_the_migration_and_the_blackout_lies_between_stop_and
     assert traces["remaining"]["x"][0] == pytest.approx(0, abs=0.1)
 
 
-def test_each_iteration_says_its_status_throttle_and_dirty_rate(data: DataDir) -> None:
-    run = replayed_run(data, "r", "7.2-m-autoconverge-i80-s19", AUTO_CONVERGE)
-    traces = {trace["meta"]["kind"]: trace for trace in run_figure(report.views(data, [run])[0])["data"]}
+def test_each_iteration_says_its_status_throttle_and_dirty_rate(views: list[RunView]) -> None:
+    traces = {trace["meta"]["kind"]: trace for trace in run_figure(views[1])["data"]}
     last = traces["iterations"]["text"][-1]
     assert re.search(r"Iteration \d+</b> · active<br>[\d.]+ [KM]iB remaining<br>dirty rate [\d.]+ .*", last)
     assert last.endswith("throttle 99 %")
 
 
-def test_a_slow_guest_is_drawn_on_a_logarithmic_axis_and_an_even_one_on_a_linear_one(data: DataDir) -> None:
-    throttled = replayed_run(data, "r1", "7.2-m-autoconverge-i80-s19", AUTO_CONVERGE)
-    even = replayed_run(data, "r2", "7.2-m-postcopy-rescue", POST_COPY)
-    axes = [run_figure(view)["layout"]["yaxis"]["type"] for view in report.views(data, [throttled, even])]
+def test_a_slow_guest_is_drawn_on_a_logarithmic_axis_and_an_even_one_on_a_linear_one(views: list[RunView]) -> None:
+    axes = [run_figure(view)["layout"]["yaxis"]["type"] for view in views[1:]]
     assert axes == ["log", "linear"]
 
 

@@ -12,6 +12,7 @@ from rich.console import Console, RenderableType
 
 from dashboards import tables
 from dashboards.colours import MEANINGS, OUTCOME_MEANINGS, RUNS, run_colour, run_dash
+from dashboards.labels import short_names
 from dashboards.query_table import query_table
 from dashboards.terminal import PlainLines, follow, live_view
 from dashboards.units import digits, duration, milliseconds, pace, percent, size
@@ -195,9 +196,9 @@ def test_the_list_shows_every_comparison_with_no_name_broken(width: int) -> None
 
 
 def test_common_parts_leave_the_names_and_are_said_once() -> None:
-    names, common = tables.short_names(["pre-copy.32mib-s.100ms", "post-copy-3.32mib-s.100ms"])
+    names, common = short_names(["pre-copy.32mib-s.100ms", "post-copy-3.32mib-s.100ms"])
     assert (names, common) == (["pre-copy", "post-copy-3"], "32mib-s 100ms")
-    assert tables.short_names(["pre-copy.32mib-s"]) == (["pre-copy.32mib-s"], "")
+    assert short_names(["pre-copy.32mib-s"]) == (["pre-copy.32mib-s"], "")
 
 
 @pytest.mark.parametrize(
