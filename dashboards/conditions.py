@@ -13,6 +13,7 @@ OFF = "off"
 UNITS = ("_ms", "_mib_s", "_mbit_s", "_mib", "_percent", "_hz")
 COUNTED = ("iterations", "attempts", "channels", "threads", "guests", "entries")
 """Units that are words: of one thing they lose their s."""
+COMPOUNDS = ("post-copy", "auto-converge", "zero-copy")
 LABELS = {
     "max_time_seconds": "max time", "settle_seconds": "settle", "recover_seconds": "recover",
     "post_copy_iterations": "post-copy after iterations", "post_copy_seconds": "post-copy after time",
@@ -53,7 +54,10 @@ def _label(name: str) -> str:
     """A field in words, without its unit: that stands with the number."""
     for unit in UNITS:
         name = name.removesuffix(unit)
-    return name.replace("_", " ")
+    words = name.replace("_", " ")
+    for compound in COMPOUNDS:
+        words = words.replace(compound.replace("-", " "), compound)
+    return words
 
 
 def _words(found: Any, known: Setting) -> str:

@@ -55,7 +55,8 @@ def _answers() -> list[Shape]:
                steps=((30, "undecided"), (300, "bad"))),
         figure(6, "Free for data", "Share of the data directory's file system that is free.", "percentunit",
                Query(ask=Plain(prometheus=f"min({series('host.data_free_bytes')} / {series('host.data_size_bytes')})"),
-                     legend="free")),
+                     legend="free"),
+               steps=((0.0, "bad"), (0.05, "undecided"), (0.15, "good"))),
     ]  # fmt: skip
 
 

@@ -13,6 +13,8 @@ from rich.text import Text
 from dashboards.units import counted
 
 GAP = 1
+FRAME = GAP + 1
+"""What a column takes beside its text: Rich draws a line of blanks between columns."""
 WIDEST_CELL = 60
 """A cell that is wider is folded: SQL can make a cell of a whole column."""
 
@@ -58,7 +60,7 @@ class _QueryTable:
 
     def _width(self, place: int) -> int:
         texts = [self._names[place], *(cells[place] for cells in self._cells)]
-        return min(max(Text(text).cell_len for text in texts), WIDEST_CELL) + GAP
+        return min(max(Text(text).cell_len for text in texts), WIDEST_CELL) + FRAME
 
     def _table(self, places: Sequence[int]) -> Table:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, GAP, 0, 0), show_edge=False)

@@ -36,6 +36,7 @@ def parser(asked: str | None = None) -> Parser:
     top = Parser(
         prog="migrascope",
         description="Find out what live migration does to a VM: which strategy to use, when, and at what cost.",
+        epilog="First steps: `migrascope doctor`, `migrascope compare demo`, `migrascope show latest`.",
     )
     top.add_argument("--version", action=_Version, help="print the version and end")
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)

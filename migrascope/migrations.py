@@ -46,6 +46,7 @@ Value = TypeVar("Value", Hardware, Workload, Scenario)
 
 
 def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s [--strategy NAME[+NAME]] [options]"  # all of them would fill a screen
     add_common_options(parser)
     parser.add_argument(
         "--strategy",
@@ -86,6 +87,7 @@ def request_of(arguments: argparse.Namespace) -> Request:
 
 
 def _compare_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "%(prog)s NAME [options]\n       %(prog)s STRATEGY[:field=value,...] STRATEGY[:...] ... [options]"
     add_common_options(parser)
     parser.add_argument(
         "members",

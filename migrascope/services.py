@@ -22,7 +22,11 @@ LAST_PORT = 65535
 def _exporter_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser, json=False)
     parser.add_argument(
-        "--port", type=int, default=server.DEFAULT_PORT, metavar="N", help="port of /metrics; 0 = any free"
+        "--port",
+        type=int,
+        default=server.DEFAULT_PORT,
+        metavar="N",
+        help="port of /metrics; 0 = any free (default %(default)s)",
     )
     parser.add_argument(
         "--listen", default=ADDRESS, metavar="ADDRESS", help=f"IP address of /metrics (default {ADDRESS})"
