@@ -2,39 +2,69 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
 
 from driver.hardware import Hardware, numbers
+from driver.keeper_host import HUGE_PAGES, resources
 from workload.errors import UnsupportedError
 
-NODES = Path("/sys/devices/system/node/online")
-HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
+TOOLS = {"cpus": ("taskset", "util-linux"), "nodes": ("numactl", "numactl")}
+"""What binds to each, and the package that has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What a host has for QEMUs to be bound to; `free_huge_pages` by the size of a page in KiB."""
+
+    host: str
+    cpus: Collection[int]
+    nodes: Collection[int]
+    tools: Collection[str]
+    free_huge_pages: Mapping[int, int]
+
+    @classmethod
+    def here(cls) -> Self:
+        """Those of this host."""
+        return cls.parse(resources(), "this host")
+
+    @classmethod
+    def parse(cls, facts: Mapping[str, Any], host: str) -> Self:
+        """Read what `driver.keeper_host.resources` tells of a host."""
+        return cls(
+            host=host,
+            cpus=facts["cpus"],
+            nodes=numbers(facts["nodes"]) if facts["nodes"] else (),
+            tools=facts["tools"],
+            free_huge_pages={int(size): free for size, free in facts["free_huge_pages"].items()},
+        )
 
 
 def binding(hardware: Hardware, role: str) -> tuple[str, ...]:
     """What is put before a QEMU's command line so that it runs where it is to: both programs execute the rest."""
-    cpus, nodes = _bound(hardware, role)
+    cpus, nodes = _bound(hardware, role).values()
     return (*(("taskset", "-c", cpus) if cpus else ()), *((("numactl", f"--membind={nodes}")) if nodes else ()))
 
 
-def check_bindings(hardware: Hardware, memory_kib: int, roles: Sequence[str] = ("source", "destination")) -> None:
-    """Check that this host has the CPUs, memory nodes, tools and huge pages for the QEMUs that run here.
+def check_bindings(hardware: Hardware, memory_kib: int, roles: Sequence[str], found: Resources) -> None:
+    """Check that a host has the CPUs, memory nodes, tools and huge pages for the QEMUs that run there.
 
     Raises:
         UnsupportedError: naming the setting and what there is.
     """
     for role in roles:
-        cpus, nodes = _bound(hardware, role)
-        if cpus and (missing := numbers(cpus) - os.sched_getaffinity(0)):
-            here = ", ".join(map(str, sorted(os.sched_getaffinity(0))))
-            raise UnsupportedError(f"hardware.{role}_cpus={cpus}: CPU {min(missing)} cannot be had here, only {here}")
-        if nodes and shutil.which("numactl") is None:
-            raise UnsupportedError(f"hardware.{role}_nodes={nodes}: numactl is missing; apt-get install numactl")
-        if nodes and (missing := numbers(nodes) - _nodes()):
-            raise UnsupportedError(f"hardware.{role}_nodes={nodes}: this host has no memory node {min(missing)}")
+        for what, words in _bound(hardware, role).items():
+            if not words:
+                continue
+            there: Collection[int] = getattr(found, what)
+            tool, package = TOOLS[what]
+            subject, noun = f"hardware.{role}_{what}={words}", {"cpus": "CPU", "nodes": "memory node"}[what]
+            if tool not in found.tools:
+                raise UnsupportedError(f"{subject}: {tool} is missing on {found.host}; apt-get install {package}")
+            if missing := numbers(words) - set(there):
+                has = ", ".join(map(str, sorted(there))) or "none"
+                raise UnsupportedError(f"{subject}: {noun} {min(missing)} cannot be had on {found.host}, only {has}")
     if size_mib := hardware.huge_pages_mib:
         if memory_kib % (size_mib << 10):
             raise UnsupportedError(
@@ -42,21 +72,15 @@ def check_bindings(hardware: Hardware, memory_kib: int, roles: Sequence[str] = (
                 + " (QEMU before 9.0 gets 8 KiB more under TCG: docs/qemu.md)"
                 * (memory_kib != hardware.memory_mib << 10)
             )
-        wanted = len(roles) * (memory_kib // (size_mib << 10))
-        pool = HUGE_PAGES / f"hugepages-{size_mib << 10}kB"
-        free = int((pool / "free_hugepages").read_text()) if pool.is_dir() else 0
+        wanted, free = len(roles) * (memory_kib // (size_mib << 10)), found.free_huge_pages.get(size_mib << 10, 0)
         if free < wanted:
             raise UnsupportedError(
-                f"hardware.huge_pages_mib={size_mib}: want {wanted} free pages, this host has {free};"
-                f" as root: echo {wanted} > {pool}/nr_hugepages"
+                f"hardware.huge_pages_mib={size_mib}: want {wanted} free pages, {found.host} has {free};"
+                f" as root: echo {wanted} > {HUGE_PAGES}/hugepages-{size_mib << 10}kB/nr_hugepages"
             )
 
 
-def _bound(hardware: Hardware, role: str) -> tuple[str, str]:
+def _bound(hardware: Hardware, role: str) -> dict[str, str]:
     if role == "destination":
-        return hardware.destination_cpus, hardware.destination_nodes
-    return hardware.source_cpus, hardware.source_nodes
-
-
-def _nodes() -> set[int]:
-    return numbers(NODES.read_text().strip()) if NODES.exists() else set()
+        return {"cpus": hardware.destination_cpus, "nodes": hardware.destination_nodes}
+    return {"cpus": hardware.source_cpus, "nodes": hardware.source_nodes}

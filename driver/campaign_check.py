@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from driver.binding import Resources, check_bindings
 from driver.campaign_cells import Cell
 from driver.check import refusal
 from driver.doctor import userfaultfd_refusal
 from driver.facts import Binaries
-from driver.kit import check_fits
+from driver.kit import ROLES, check_fits
 from driver.remote import RemoteHost
 from driver.remote_qemu import check_there, find_binary
 from driver.request import Request
@@ -60,18 +61,21 @@ class _Elsewhere:
 
 async def _refusal(request: Request, binaries: Binaries, elsewhere: _Elsewhere) -> str | None:
     theirs, no_userfaultfd = binaries, userfaultfd_refusal
+    hardware, memory_kib = request.hardware, request.hardware.memory_mib << 10
+    roles = ("source",) if request.destination_host else ROLES
     try:
         source = await binaries.find(request.source_binary)
         if request.destination_host:
             remote, theirs = await elsewhere.reach(request.destination_host)
-            check_there(request.hardware, remote)
+            check_there(hardware, memory_kib, remote)
             no_userfaultfd = remote.no_userfaultfd
+        check_bindings(hardware, memory_kib, roles, Resources.here())
         destination = await theirs.find(request.destination_binary or request.source_binary)
-        if reason := await refusal(request.scenario, request.hardware, source, destination, no_userfaultfd):
+        if reason := await refusal(request.scenario, hardware, source, destination, no_userfaultfd):
             return reason
         if request.kernel is not None:
             find_kernel(request.kernel, cache_dir())
-        check_fits(request.hardware, request.workload, qemus=1 if request.destination_host else 2)
+        check_fits(hardware, request.workload, len(roles) * request.scenario.convoy_guests)
     except MigrascopeError as error:
         return str(error)
     return None

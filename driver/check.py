@@ -136,8 +136,6 @@ def _disk(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | 
         return f"a disk is mirrored to a QEMU that listens; {scenario.transport} saves the guest to a file"
     if hardware.disk_mib and scenario.attempts > 1:
         return f"a disk is mirrored to one destination, and attempts={scenario.attempts} may want another"
-    if hardware.disk_mib and scenario.hosts == "ssh":
-        return "a disk is mirrored on one host, hosts=ssh has the destination on another"
     return None
 
 

@@ -15,8 +15,8 @@ NODE = "disk"
 COPY_SECONDS = 300.0
 
 
-def check_room(hardware: Hardware, folder: Path) -> None:
-    """Check that two full disks would find room in a folder's filesystem.
+def check_room(hardware: Hardware, folder: Path, disks: int = 2) -> None:
+    """Check that so many full disks would find room in a folder's filesystem.
 
     Raises:
         BadValueError: with the figures.
@@ -25,10 +25,10 @@ def check_room(hardware: Hardware, folder: Path) -> None:
         return
     space = os.statvfs(folder)
     free_mib = space.f_bavail * space.f_frsize >> 20
-    if 2 * hardware.disk_mib > free_mib:
+    if disks * hardware.disk_mib > free_mib:
         raise BadValueError(
-            f"hardware.disk_mib={hardware.disk_mib}: two disks want {2 * hardware.disk_mib} MiB once they are full,"
-            f" {folder} has {free_mib} MiB free; choose another data directory with --data-dir"
+            f"hardware.disk_mib={hardware.disk_mib}: {disks} of them want {disks * hardware.disk_mib} MiB once they are"
+            f" full, {folder} has {free_mib} MiB free; choose another data directory with --data-dir"
         )
 
 

@@ -102,7 +102,7 @@ class Keeper:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             await asyncio.start_unix_server(self._serve, str(self.folder / SAMPLES))
-            self.link.say({"event": "ready", "facts": facts()})
+            self.link.say({"event": "ready", "facts": facts(self.folder)})
             while not self.link.ended.is_set() and time.monotonic() - self.link.heard < self._silence_seconds:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self.link.ended.wait(), LOOK_SECONDS)
@@ -195,6 +195,11 @@ class Keeper:
         path.write_bytes(base64.b64decode(request["data"]))
         return {"path": str(path)}
 
+    async def op_disk(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Make an empty disk for the guest, which takes room as it is written."""
+        make_disk(Path(request["path"]), request["bytes"])
+        return {}
+
     async def op_launch(self, request: dict[str, Any]) -> dict[str, Any]:
         """Start QEMU; answers once its `sockets` are there, or it has exited."""
         if self.console is None:
@@ -269,6 +274,12 @@ def remove(paths: list[str]) -> None:
     """Remove those of them that are there."""
     for path in filter(os.path.exists, paths):
         Path(path).unlink()
+
+
+def make_disk(path: Path, size: int) -> None:
+    """Make a sparse file of so many bytes."""
+    path.touch(mode=0o600, exist_ok=False)
+    os.truncate(path, size)
 
 
 def missing(paths: list[str]) -> bool:

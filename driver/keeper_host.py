@@ -19,6 +19,7 @@ SWEEP_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
 USERFAULTFD_SYSCALL = {"x86_64": 323, "aarch64": 282}
 LOCK = "keeper.lock"
+HUGE_PAGES = Path("/sys/kernel/mm/hugepages")
 
 
 def die_with_keeper() -> Callable[[], None]:
@@ -49,8 +50,8 @@ def copy_path(sha256: str) -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "migrascope" / "copies" / sha256
 
 
-def facts() -> dict[str, Any]:
-    """What this host is and has."""
+def facts(folder: Path) -> dict[str, Any]:
+    """What this host is and has; `folder` is where a run's files stand."""
     model = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -66,9 +67,23 @@ def facts() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "available_bytes": memory["MemAvailable"],
+        "free_disk_bytes": shutil.disk_usage(folder).free,
         "address": (os.environ.get("SSH_CONNECTION", "").split() + [""] * 3)[2],
         "kvm_refusal": kvm_refusal(),
         "userfaultfd_refusal": userfaultfd_refusal(),
+        **resources(),
+    }
+
+
+def resources() -> dict[str, Any]:
+    """What a QEMU can be bound to: CPUs, memory nodes, the tools for both, free huge pages by their KiB."""
+    nodes = Path("/sys/devices/system/node/online")
+    pools = {path.name[len("hugepages-") : -len("kB")]: path for path in HUGE_PAGES.glob("hugepages-*kB")}
+    return {
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "nodes": nodes.read_text().strip() if nodes.exists() else "",
+        "tools": [name for name in ("numactl", "taskset") if shutil.which(name)],
+        "free_huge_pages": {size: int((path / "free_hugepages").read_text()) for size, path in pools.items()},
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from driver.accelerator import AcceleratorChoice, choose_accelerator
-from driver.binding import binding, check_bindings
+from driver.binding import Resources, binding, check_bindings
 from driver.datadir import RunDir
 from driver.facts import binary_facts
 from driver.hardware import Hardware
@@ -27,6 +27,7 @@ from workload.image import Initrd, build_initrd, guest_command_line
 from workload.kernel import Kernel, disk_modules, find_kernel
 from workload.settings import Workload
 
+ROLES = ("source", "destination")
 KERNEL_MIB, KERNEL_SHARE = 62, 0.04
 """What kernel and init keep of the guest's RAM: 65 of 128 MiB, 90 of 1024, 211 of 4096 (measured, Linux 6.1)."""
 
@@ -127,7 +128,7 @@ def check_fits(hardware: Hardware, workload: Workload, qemus: int = 2) -> None:
                 f"workload.disk_write_mib_s={phase.disk_write_mib_s}: want hardware.disk_mib above 0, a disk"
             )
     free_mib = psutil.virtual_memory().available >> 20
-    if qemus * hardware.memory_mib > free_mib:
+    if qemus * hardware.memory_mib > free_mib and not hardware.huge_pages_mib:  # of these the free ones are counted
         raise BadValueError(
             f"hardware.memory_mib={hardware.memory_mib}: {qemus} QEMUs of that size want"
             f" {qemus * hardware.memory_mib} MiB, this host has {free_mib} MiB free"
@@ -173,6 +174,6 @@ async def find_kit(request: Request, remote: RemoteHost | None = None) -> Kit:
         accelerator=accelerator,
     )
     if remote:
-        check_there(kit.hardware, remote)
-    check_bindings(kit.hardware, kit.memory_kib, ("source",) if remote else ("source", "destination"))
+        check_there(kit.hardware, kit.memory_kib, remote)
+    check_bindings(kit.hardware, kit.memory_kib, ("source",) if remote else ROLES, Resources.here())
     return kit

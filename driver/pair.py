@@ -110,7 +110,8 @@ async def launched_pair(
         hosts = await stack.enter_async_context(run_hosts(scenario, kit, runtime, link, remote))
         stack.callback(run.remove_state)
         stack.callback(run.remove_disks)
-        for role in hosts if kit.hardware.disk_mib else ():
+        here = {role for role in hosts if remote is None or role == "source"}
+        for role in here if kit.hardware.disk_mib else ():
             like = disk if role == "source" else None
             await asyncio.to_thread(make_disk, run.disk(role), kit.hardware.disk_mib, like)
 
@@ -122,6 +123,5 @@ async def launched_pair(
             return await stack.enter_async_context(Qemu(launched, events, host.start))
 
         qemus = {role: await launch(role) for role in hosts}
-        here = {role for role in qemus if remote is None or role == "source"}
         route = Route(runtime=runtime, address=hosts["destination"].address, state=run.state)
         yield Pair(qemus, here, route, launch)

@@ -100,6 +100,7 @@ class RemoteHost:
             self._tasks = [asyncio.create_task(work) for work in (self._read(), self._read_errors(), self._beat())]
             self._write(_modules())
             await self._until_ready()
+            self._check_address()
             await self._check_forwarding()
         except BaseException:
             await self._end()
@@ -199,6 +200,13 @@ class RemoteHost:
             ) from None
         except HostLostError as error:
             raise UnsupportedError(str(error)) from None
+
+    def _check_address(self) -> None:
+        if "%" in self.address and not self._address:
+            raise UnsupportedError(
+                f"destination host {self.destination}: ssh reaches it at {self.address}, an address of one link, whose"
+                " name there means nothing here; want --destination-address with another of its addresses"
+            )
 
     async def _check_forwarding(self) -> None:
         """Talk to the keeper over a forwarded socket, as QEMU's monitors will be."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from driver.accelerator import AcceleratorChoice
+from driver.binding import Resources, check_bindings
 from driver.check_binary import answers_of, ask_binary, asking_command, questions
 from driver.facts import SAYS
 from driver.hardware import Hardware
@@ -125,23 +126,22 @@ def shared_accelerator(here: AcceleratorChoice, wanted: str, remote: RemoteHost)
     return AcceleratorChoice(name="tcg", reason=f"destination host {remote.destination}: {refusal} there")
 
 
-def check_there(hardware: Hardware, remote: RemoteHost) -> None:
-    """Check what the other host can be asked for.
+def check_there(hardware: Hardware, memory_kib: int, remote: RemoteHost) -> None:
+    """Check that the other host has what the destination is to have; `memory_kib` is the RAM that QEMU is given.
 
     Raises:
-        UnsupportedError: the guest does not fit into its free memory, or is to be bound to something there.
+        UnsupportedError: the guest or its disk does not fit, or something that it is to be bound to is not there.
     """
+    host = f"destination host {remote.destination}"
+    check_bindings(hardware, memory_kib, (ROLE,), Resources.parse(remote.facts, host))
     free_mib = remote.facts["available_bytes"] >> 20
-    if hardware.memory_mib > free_mib:
+    if hardware.memory_mib > free_mib and not hardware.huge_pages_mib:
+        raise UnsupportedError(f"hardware.memory_mib={hardware.memory_mib}: {host} has {free_mib} MiB free")
+    room_mib = remote.facts["free_disk_bytes"] >> 20
+    if hardware.disk_mib > room_mib:
         raise UnsupportedError(
-            f"hardware.memory_mib={hardware.memory_mib}: destination host {remote.destination} has {free_mib} MiB free"
+            f"hardware.disk_mib={hardware.disk_mib}: {host} has {room_mib} MiB free in {remote.folder.parent}"
         )
-    for name in ("destination_cpus", "destination_nodes", "huge_pages_mib", "disk_mib"):
-        if value := getattr(hardware, name):
-            raise UnsupportedError(
-                f"hardware.{name}={value}: goes with a destination on this host only, not with destination host"
-                f" {remote.destination}"
-            )
 
 
 async def bring_keys(remote: RemoteHost, keys: Credentials) -> Credentials:
@@ -163,9 +163,12 @@ async def start_there(remote: RemoteHost, launch: Launch, hashes: Mapping[Path, 
     """
     there = {name: remote.folder / f"{name}.sock" for name in remote.sockets}
     copies = {path: Path(await remote.copy(path, digest)) for path, digest in hashes.items()}
+    disk = remote.folder / "disk" if launch.disk else None
+    if disk:
+        await remote.ask("disk", path=str(disk), bytes=launch.hardware.disk_mib << 20)
     placed = dataclasses.replace(
         launch, kernel=copies[launch.kernel], initrd=copies[launch.initrd], console=remote.folder / "console",
-        watch_socket=there["exporter"],
+        watch_socket=there["exporter"], disk=disk,
     )  # fmt: skip
     console, log = Mirror(launch.console), Mirror(launch.log)
     process = RemoteProcess(0, remote)

@@ -75,8 +75,9 @@ async def run_migration(
         MigrascopeError: another driver runs on this host.
         BrokenError: not even the record could be written.
     """
-    check_fits(request.hardware, request.workload, qemus=1 if request.destination_host else 2)
-    check_room(request.hardware, data.runs)
+    qemus = 1 if request.destination_host else 2
+    check_fits(request.hardware, request.workload, qemus)
+    check_room(request.hardware, data.runs, qemus)
     with driver_lock():
         run = data.run(request.run or new_run_id())
         try:

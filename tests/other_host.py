@@ -31,6 +31,7 @@ class OtherHost:
 
     name: str
     address: str
+    address6: str
     device: str
     path: Path
     cache: Path
@@ -43,6 +44,17 @@ class OtherHost:
         """The command lines of all that runs there but sshd's own."""
         pids = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True)
         return [line for pid in pids.stdout.split() if (line := _command_line(pid)) and "sshd" not in line[:200]]
+
+    def qemu(self) -> int:
+        """The process of the one QEMU that runs there."""
+        pids = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True, check=True)
+        (pid,) = [int(pid) for pid in pids.stdout.split() if "-chardev" in _command_line(pid)]
+        return pid
+
+    def disk(self) -> bytes:
+        """What stands on the disk of the one guest that is there."""
+        (path,) = Path("/tmp").glob("migrascope-" + "[0-9a-f]" * 16 + "/disk")
+        return path.read_bytes()
 
     def left(self) -> list[str]:
         """What of a run is left there: its processes and directories."""
@@ -59,16 +71,21 @@ def other_host(
         pytest.skip(f"{probe.stderr.strip()}: no mount namespace can be made here")
     folder.mkdir(mode=0o700)
     (folder / "nothing").mkdir()
-    word, net = secrets.token_hex(3), f"198.18.{secrets.randbelow(200) + 20}"
+    word, number = secrets.token_hex(3), secrets.randbelow(200) + 20
+    net, net6 = f"198.18.{number}", f"fd00:{secrets.randbelow(0xFFFF):x}:{number:x}:"
     name, device = f"mt-{word}", f"mt-{word}"
-    host = OtherHost(name=name, address=f"{net}.2", device=device, path=folder / "bin", cache=folder / "cache")
+    host = OtherHost(
+        name=name, address=f"{net}.2", address6=f"{net6}:2", device=device, path=folder / "bin", cache=folder / "cache"
+    )  # fmt: skip
     _write_files(folder, host, ssh, settings)
     _do("ip", "netns", "add", name)
     try:
         _do("ip", "link", "add", device, "type", "veth", "peer", "eth0", "netns", name)
         _do("ip", "address", "add", f"{net}.1/30", "dev", device)
+        _do("ip", "address", "add", f"{net6}:1/126", "dev", device, "nodad")
         _do("ip", "link", "set", device, "up")
         _do("ip", "-n", name, "address", "add", f"{host.address}/30", "dev", "eth0")
+        _do("ip", "-n", name, "address", "add", f"{host.address6}/126", "dev", "eth0", "nodad")
         for each in ("lo", "eth0"):
             _do("ip", "-n", name, "link", "set", each, "up")
         with (folder / "sshd.log").open("wb") as log:
@@ -109,14 +126,16 @@ def _write_files(folder: Path, host: OtherHost, ssh: Path, settings: str) -> Non
     (folder / "passwd").write_text(passwd)
     (folder / "shadow").write_text("root:*:19000:0:99999:7:::\n")
     (folder / "sshd_config").write_text(
-        f"{settings}\nListenAddress {host.address}\nHostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
+        f"{settings}\nListenAddress {host.address}\nListenAddress [{host.address6}]\n"
+        f"HostKey {folder}/host_key\nPidFile none\nUsePAM no\n"
         "StrictModes no\n"
         f"AuthorizedKeysFile {folder}/user_key.pub\nPermitRootLogin prohibit-password\n"
-        f"SetEnv XDG_CACHE_HOME={host.cache} {SESSION}={os.environ[SESSION]}\n"
+        f"SetEnv XDG_CACHE_HOME={host.cache} {SESSION}={os.environ[SESSION]} PATH={os.environ['PATH']}\n"
     )
-    (folder / "known_hosts").write_text(f"{host.address} {(folder / 'host_key.pub').read_text()}")
+    (folder / "known_hosts").write_text(f"{host.address},{host.address6} {(folder / 'host_key.pub').read_text()}")
     (folder / "ssh_config").write_text(
-        f"Host there\n HostName {host.address}\n User root\nHost nobody\n HostName {host.address}\n Port 9\n"
+        f"Host there\n HostName {host.address}\n User root\nHost there6\n HostName {host.address6}\n User root\n"
+        f"Host nobody\n HostName {host.address}\n Port 9\n"
         f"Host stranger\n HostName {host.address}\n User nobody\n"
         f"Host *\n IdentityFile {folder}/user_key\n IdentitiesOnly yes\n UserKnownHostsFile {folder}/known_hosts\n"
     )

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from driver.binding import binding, check_bindings
+from driver.binding import Resources, binding, check_bindings
 from driver.datadir import DataDir
 from driver.hardware import Hardware, numbers
 from driver.scenario import Scenario
@@ -45,30 +45,42 @@ def test_bindings_that_nobody_could_mean_are_bad_values(changes: dict[str, Any],
         Hardware(**changes)
 
 
-def test_what_this_host_does_not_have_is_unsupported_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UnsupportedError, match="destination_cpus=4000: CPU 4000 cannot be had here, only 0"):
-        check_bindings(Hardware(destination_cpus="4000"), MEMORY_KIB)
-    numactl = tmp_path / "numactl"
-    numactl.touch(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(UnsupportedError, match="source_nodes=4000: this host has no memory node 4000"):
-        check_bindings(Hardware(source_nodes="4000"), MEMORY_KIB)
-    numactl.unlink()
-    with pytest.raises(UnsupportedError, match="source_nodes=0: numactl is missing"):
-        check_bindings(Hardware(source_nodes="0"), MEMORY_KIB)
+def test_what_a_host_does_not_have_is_unsupported_and_named() -> None:
+    host = Resources(host="destination host there", cpus=(0, 1), nodes=(0,), tools=("taskset",), free_huge_pages={})
+    wanted = {
+        Hardware(destination_cpus="1-2"): "cpus=1-2: CPU 2 cannot be had on destination host there, only 0, 1",
+        Hardware(destination_nodes="0"): "nodes=0: numactl is missing on destination host there; apt-get install",
+    }
+    for hardware, words in wanted.items():
+        with pytest.raises(UnsupportedError, match=words):
+            check_bindings(hardware, MEMORY_KIB, ("destination",), host)
+        check_bindings(hardware, MEMORY_KIB, ("source",), host)
+    equipped = replace(host, tools=("numactl", "taskset"))
+    check_bindings(Hardware(destination_nodes="0", destination_cpus="0"), MEMORY_KIB, ("destination",), equipped)
+    with pytest.raises(UnsupportedError, match=r"source_nodes=0-1: memory node 1 cannot be had on .* there, only 0"):
+        check_bindings(Hardware(source_nodes="0-1"), MEMORY_KIB, ("source",), equipped)
+
+
+def test_what_this_host_has_is_read_from_the_kernel() -> None:
+    here = Resources.here()
+    assert set(here.cpus) == os.sched_getaffinity(0)
+    assert (0 in here.nodes) == (NODES / "node0").is_dir()
+    assert ("numactl" in here.tools) == (shutil.which("numactl") is not None)
 
 
 def test_huge_pages_are_counted_before_anything_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("driver.binding.HUGE_PAGES", tmp_path)
-    hardware = Hardware(memory_mib=128, huge_pages_mib=2)
+    monkeypatch.setattr("driver.keeper_host.HUGE_PAGES", tmp_path)
+    hardware, both = Hardware(memory_mib=128, huge_pages_mib=2), ("source", "destination")
     with pytest.raises(UnsupportedError, match="want 128 free pages, this host has 0; as root: echo 128 >"):
-        check_bindings(hardware, MEMORY_KIB)
+        check_bindings(hardware, MEMORY_KIB, both, Resources.here())
     pool = tmp_path / "hugepages-2048kB"
     pool.mkdir()
-    (pool / "free_hugepages").write_text("128\n")
-    check_bindings(hardware, MEMORY_KIB)
+    (pool / "free_hugepages").write_text("64\n")
+    with pytest.raises(UnsupportedError, match="want 128 free pages, this host has 64;"):
+        check_bindings(hardware, MEMORY_KIB, both, Resources.here())
+    check_bindings(hardware, MEMORY_KIB, ("source",), Resources.here())
     with pytest.raises(UnsupportedError, match="131080 KiB is not a multiple of it"):
-        check_bindings(hardware, MEMORY_KIB + 8)
+        check_bindings(hardware, MEMORY_KIB + 8, ("source",), Resources.here())
 
 
 @pytest.mark.qemu

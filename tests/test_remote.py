@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 import driver.remote
@@ -21,6 +24,7 @@ from driver.campaign_check import refused_cells
 from driver.campaign_plan import Axis, Campaign
 from driver.datadir import DataDir
 from driver.marks import ATTEMPT, read_marks
+from driver.qemu import Qemu
 from driver.record import RunRecord, read_record
 from driver.request import on_hosts
 from driver.run import run_migration
@@ -28,7 +32,7 @@ from driver.runtime import sweep
 from driver.scenario import Scenario
 from exporter import history
 from exporter.start import start_exporter
-from tests.driver_process import NEVER, a_request
+from tests.driver_process import HARDWARE, NEVER, WORKLOAD, a_request
 from tests.other_host import AHEAD_SECONDS, OtherHost, other_host
 from tests.real_runs import phase_of, running
 from tests.test_transports import needs_namespaces
@@ -38,6 +42,7 @@ from workload.image import build_initrd
 
 pytestmark = [pytest.mark.qemu, needs_namespaces]
 
+NODES = Path("/sys/devices/system/node/node0")
 QUICK = Scenario(bandwidth_mib_s=200, downtime_limit_ms=300, max_time_seconds=30)
 
 
@@ -115,6 +120,56 @@ async def test_a_guest_goes_to_another_host_at_the_second_attempt_and_is_watched
     assert (there.cache / "migrascope" / "copies" / initrd.sha256).read_bytes() == initrd.path.read_bytes()
 
 
+async def test_a_guest_with_a_disk_goes_encrypted_over_ipv6_to_cpus_and_memory_of_its_own(
+    there: OtherHost, run_data: DataDir, qemu_10_binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute, seen = Qemu.execute, []
+
+    async def looked_at(self: Qemu, command: str, *arguments: Any, **more: Any) -> Any:
+        if command == "migrate-continue":  # the guest stands still, and both disks are to hold the same
+            seen.append((self.launch.disk.read_bytes() if self.launch.disk else b"", there.disk()))
+        return await execute(self, command, *arguments, **more)
+
+    monkeypatch.setattr(Qemu, "execute", looked_at)
+    cpu = max(os.sched_getaffinity(0))
+    nodes = "0" if shutil.which("numactl") and NODES.is_dir() else ""  # noqa: ASYNC240 - of sysfs
+    scenario = replace(QUICK, tls="x509", multifd_channels=2, transport="tcp")
+    hardware = replace(HARDWARE, disk_mib=16, destination_cpus=str(cpu), destination_nodes=nodes, prealloc=True)
+    asked = replace(a_request(scenario, host="there6", binary=str(qemu_10_binary)), hardware=hardware)
+    asked = replace(asked, workload=replace(WORKLOAD, disk_write_mib_s=8))
+    async with running(asked, run_data) as (task, run, _):
+        await until(lambda: phase_of(run) == "settle")
+        pid = there.qemu()
+        assert os.sched_getaffinity(pid) == {cpu}
+        assert not nodes or "bind:0" in Path(f"/proc/{pid}/numa_maps").read_text()  # noqa: ASYNC240 - a file of /proc
+        assert psutil.Process(pid).memory_info().rss > hardware.memory_bytes
+        record = await task
+    assert record.outcome == "completed", record.reason
+    ((source, destination),) = seen
+    assert source == destination
+    assert any(source)
+    assert {"multifd", "pause-before-switchover"} <= set(record.negotiated["capabilities"])
+    assert not run.disk("destination").exists()
+
+
+async def test_post_copy_with_preempt_goes_to_another_host_and_its_threads_are_seen_there(
+    there: OtherHost, watched_data: DataDir, qemu_10_binary: Path
+) -> None:
+    assert there
+    scenario = replace(
+        QUICK, bandwidth_mib_s=32, downtime_limit_ms=20, post_copy_iterations=1, post_copy_preempt=True, transport="tcp"
+    )
+    record = await run_migration(
+        a_request(scenario, host="there", binary=str(qemu_10_binary)), watched_data, start_exporter
+    )
+    assert record.outcome == "completed", record.reason
+    summary = history.summary(watched_data.run(record.run))
+    assert summary
+    assert summary.postcopy_bytes
+    assert summary.cpu_seconds["destination"]["post-copy"] > 0
+    assert summary.blackout_seconds is not None, summary.why
+
+
 async def test_a_cancelled_run_leaves_nothing_there(there: OtherHost, run_data: DataDir) -> None:
     async with running(a_request(NEVER, host="there"), run_data) as (task, run, cancel):
         await until(lambda: phase_of(run) == "migrate")
@@ -166,10 +221,13 @@ async def test_what_cannot_be_done_there_is_told_before_a_guest_boots(there: Oth
         record = await run_migration(request, run_data, None)
         assert record.outcome == "unsupported", record.reason
         assert re.fullmatch(words, record.reason or ""), record.reason
-    bound = replace(a_request(QUICK, host="there"), hardware=replace(a_request().hardware, destination_cpus="0"))
+    bound = replace(a_request(QUICK, host="there"), hardware=replace(HARDWARE, destination_cpus="0,4000"))
     record = await run_migration(bound, run_data, None)
     assert record.outcome == "unsupported"
-    assert re.match(r"hardware\.destination_cpus=0: goes with a destination on this host only", record.reason or "")
+    assert re.fullmatch(
+        r"hardware\.destination_cpus=0,4000: CPU 4000 cannot be had on destination host there, only 0.*",
+        record.reason or "",
+    )
     lost = "no-such-qemu"
     plan = Campaign(
         name="night",

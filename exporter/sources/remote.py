@@ -35,17 +35,27 @@ LINE_BYTES = 64 << 20
 class Line:
     """A connection to the keeper: JSON lines."""
 
-    def __init__(self, elsewhere: Elsewhere) -> None:
-        self._path = elsewhere.samples
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
 
-    async def open(self) -> None:
-        """Connect.
+    @classmethod
+    async def open(cls, elsewhere: Elsewhere, operation: str, **fields: Any) -> tuple[Self, dict[str, Any]]:
+        """Connect and make a first request; returns the connection and the answer.
 
         Raises:
-            OSError: nobody listens.
+            OSError: nobody listens, or nobody answers in time.
+            BrokenError: the keeper has gone.
         """
         async with asyncio.timeout(CONNECT_SECONDS):
-            self._reader, self._writer = await asyncio.open_unix_connection(self._path, limit=LINE_BYTES)
+            line = cls(*await asyncio.open_unix_connection(elsewhere.samples, limit=LINE_BYTES))
+        try:
+            line.ask(operation, **fields)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return line, await line.take()
+        except BaseException:
+            line.close()
+            raise
 
     def ask(self, operation: str, **fields: Any) -> None:
         """Send a request."""
@@ -88,13 +98,11 @@ class RemoteThreadsSource:
 
     async def __aenter__(self) -> Self:
         self._asked_at = None
-        self._line = Line(self._elsewhere)
-        await self._line.open()
-        try:
-            self._accounts.open(await self._pid())
-        except BaseException:
+        self._line, hello = await Line.open(self._elsewhere, "hello")
+        if hello["pid"] is None:
             self._line.close()
-            raise
+            raise BrokenError("no QEMU runs on the destination's host")
+        self._accounts.open(hello["pid"])
         return self
 
     async def __aexit__(
@@ -121,14 +129,6 @@ class RemoteThreadsSource:
     def list_soon(self) -> None:
         """Look for new threads at the next tick."""
         self._list = True
-
-    async def _pid(self) -> int:
-        self._line.ask("hello")
-        async with asyncio.timeout(ANSWER_SECONDS):
-            pid: int | None = (await self._line.take())["pid"]
-        if pid is None:
-            raise BrokenError("no QEMU runs on the destination's host")
-        return pid
 
     def _on_tick(self) -> bool:
         now = time.monotonic()
@@ -182,15 +182,8 @@ class RemoteConsoleSource(ConsoleSource):
         self._garbage_lines = 0
         self._arrivals = Arrivals(self._offset)
         self._rest = asyncio.Event()
-        self._line = Line(self._elsewhere)
-        await self._line.open()
-        try:
-            self._line.ask("console", offset=self._offset)
-            async with asyncio.timeout(ANSWER_SECONDS):
-                self._unseen_bytes = (await self._line.take())["unseen_bytes"]
-        except BaseException:
-            self._line.close()
-            raise
+        self._line, told = await Line.open(self._elsewhere, "console", offset=self._offset)
+        self._unseen_bytes = told["unseen_bytes"]
         return self
 
     async def __aexit__(
