@@ -74,7 +74,7 @@ def campaign_report(
 ) -> CampaignReport:
     """Draw a campaign's conclusions from the history: of its runs those that its state counts."""
     counted = {result.run for result in state.results()}
-    rows = [row for row in history if row.run in counted]
+    rows = [row for row in history if (row.convoy or row.run) in counted]
     grouping = grouped(rows)
     found = findings(grouping, [statistics_of(group) for group in grouping.groups])
     return CampaignReport(state=state, alive=alive, order=order, labels=labels, rows=rows, findings=found)

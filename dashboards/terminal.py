@@ -59,18 +59,23 @@ def live_view(state: LiveState) -> RenderableType:
     grid.add_row("bandwidth", rate(state.bandwidth_bytes_per_second), "QEMU CPU", _cpu(state))
     throttle = None if state.throttle_percent is None else state.throttle_percent / 100
     grid.add_row("throttle", percent(throttle), "switchover", _switchover(state))
-    grid.add_row("ends in", _end(state), "held by", state.bottleneck or UNKNOWN)
+    grid.add_row("ends in", end_words(state), "held by", state.bottleneck or UNKNOWN)
     return Group(head, _remaining(state), grid, _verdict(state))
 
 
 def closing_line(state: LiveState) -> Text:
-    """Say in one line how a run ended, as far as its last state tells."""
+    """Say in one line how a run ended, as far as its last state tells, and which it was."""
+    return Text.assemble(ending(state), "  ", (state.scenario, "dim"))
+
+
+def ending(state: LiveState) -> Text:
+    """Say how a run ended, after how long and in which iteration."""
     meaning = outcome_meaning(state.outcome)
     outcome = (state.outcome or "ended").replace("_", " ")
     after = f" after {duration(state.seconds)}" if state.seconds is not None else ""
     iterations = f", iteration {state.iteration}" if state.iteration else ""
     ended = (f"{OUTCOME_SIGNS[meaning]} {outcome}", TERMINAL_STYLES[meaning])
-    return Text.assemble(ended, f"{after}{iterations}  ", (state.scenario, "dim"))
+    return Text.assemble(ended, f"{after}{iterations}")
 
 
 @dataclass(kw_only=True)
@@ -107,7 +112,7 @@ def _iteration_words(state: LiveState) -> str:
     return (
         f"{duration(state.seconds)}: iteration {state.iteration}, {size(state.remaining_bytes)} remaining,"
         f" dirty rate {rate(state.dirty_bytes_per_second)}, bandwidth {rate(state.bandwidth_bytes_per_second)}"
-        f"{throttle}, guest {pace(state.guest_seconds_per_gib)}, ends in {_end(state)}"
+        f"{throttle}, guest {pace(state.guest_seconds_per_gib)}, ends in {end_words(state)}"
     )
 
 
@@ -132,7 +137,7 @@ def _guest(state: LiveState) -> str:
     return f"{pace(now)}{slower}"
 
 
-def _end(state: LiveState) -> str:
+def end_words(state: LiveState) -> str:
     """When the switchover is expected; where only a range is known, the range."""
     if state.phase != "migrate":
         return UNKNOWN

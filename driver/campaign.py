@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +25,11 @@ from driver.campaign_executor import Executor, Job
 from driver.campaign_order import ordered
 from driver.campaign_plan import Campaign
 from driver.campaign_state import CampaignState, Slot, fold, read_state
+from driver.convoy_runs import convoy_runs, deciding_record, free_runs
 from driver.datadir import CampaignDir, DataDir, write_atomically
 from driver.lock import campaign_lock
-from driver.record import RunRecord, read_record
-from driver.request import new_run_id
 from driver.run_process import JobEnd
+from driver.scenario_settings import CONVOY_MOST
 from workload.errors import BrokenError, MigrascopeError
 
 LOOK_SECONDS = 1.0
@@ -180,10 +179,8 @@ class _Running:
     def _begin(self, slot: Slot, place: str) -> Job:
         """Write down the run's id before anything of it exists: so a finished run is known, whatever happens to us."""
         cell, repeat = slot
-        under_way = {begun.run for begun in self._state.begun.values()}
-        run = new_run_id()
-        while run in under_way or self._data.run(run).path.exists():
-            run = new_run_id()
+        under_way = {run for begun in self._state.begun.values() for run in convoy_runs(begun.run, CONVOY_MOST)}
+        run = free_runs(self._data, self._cells[cell].request.scenario.convoy_guests, under_way)[0]
         self._tell(Begun(time_ns=time.time_ns(), cell=cell, repeat=repeat, run=run))
         return Job(
             campaign=self._place,
@@ -196,7 +193,7 @@ class _Running:
 
     def _end(self, slot: Slot, job: Job, end: JobEnd) -> None:
         cell, repeat = slot
-        record = self._record(job.run)
+        record = deciding_record(self._data, job.run)
         outcome = record.outcome if record else None
         now = time.time_ns()
         if outcome == "cancelled":
@@ -246,7 +243,7 @@ class _Running:
 
     def _recognised(self, begun: Begun, why: str = "the campaign's driver died") -> Ended | Cut:
         """What became of a run whose end was not written down: its own record knows."""
-        record = self._record(begun.run)
+        record = deciding_record(self._data, begun.run)
         now = time.time_ns()
         if record is None or record.outcome is None or record.outcome in UNFINISHED:
             return Cut(time_ns=now, cell=begun.cell, repeat=begun.repeat, run=begun.run, reason=why)
@@ -260,11 +257,6 @@ class _Running:
             reason=record.reason,
             seconds=(max(moments) - record.clock.wall_ns) / 1e9 if moments else 0.0,
         )
-
-    def _record(self, run: str) -> RunRecord | None:
-        with contextlib.suppress(MigrascopeError):
-            return read_record(self._data.run(run))
-        return None
 
     def _tell(self, event: Event) -> None:
         """Write an event down, then let it count."""

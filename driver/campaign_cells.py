@@ -45,8 +45,9 @@ class Cell:
 
     def deadline_seconds(self, campaign: Campaign) -> float:
         """When a run that has not ended is taken for hung: well behind every bound that it has itself."""
-        settle = self.request.settle
-        own = DEADLINE_SECONDS + 2 * self.request.scenario.max_time_seconds * self.request.scenario.attempts
+        settle, scenario = self.request.settle, self.request.scenario
+        own = DEADLINE_SECONDS + 2 * scenario.max_time_seconds * scenario.attempts * scenario.convoy_guests
+        own += DEADLINE_SECONDS * (scenario.convoy_guests > 1)  # its guests have bounds of their own
         return campaign.deadline_seconds or own + settle.settle_seconds + settle.recover_seconds
 
 
@@ -65,8 +66,6 @@ def cells(campaign: Campaign, paces: Mapping[str, float]) -> tuple[Cell, ...]:
             if twice := sorted(condition.keys() & member.keys()):
                 raise BadValueError(f"grid: {twice[0]} stands in a member of comparison {comparison!r} as well")
             requests.append(_request(campaign, comparison, planned, member | condition))
-        if requests[-1].scenario.convoy_guests > 1:
-            raise BadValueError("convoy_guests: a campaign's cell is one run; want `run` or `compare` for a convoy")
     found: dict[str, Cell] = {}
     for name, request in zip(_names(requests), requests, strict=True):
         cell = Cell(name=name, request=request)
@@ -126,6 +125,7 @@ def _request(campaign: Campaign, comparison: str | None, planned: Condition, own
         source_binary=fields.get("qemu", "qemu-system-x86_64"),
         destination_binary=fields.get("destination_qemu"),
         destination_host=host,
+        destination_address=campaign.destination_address or None,
         kernel=Path(kernel) if kernel else None,
         warm_start=campaign.warm_start,
         sampling=campaign.sampling,
@@ -178,6 +178,8 @@ def _set_fields(request: Request) -> dict[str, Any]:
     }
     if request.destination_host:
         found["destination_host"] = request.destination_host
+    if request.destination_address:
+        found["destination_address"] = request.destination_address
     return found | {
         "qemu": request.source_binary,
         "destination_qemu": request.destination_binary,

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from driver.campaign_cells import Cell
 from driver.campaign_check import refused_cells
+from driver.convoy_runs import convoy_runs
 from driver.datadir import CampaignDir, DataDir
 from driver.lock import driver_lock
 from driver.pace import measure_pace
@@ -22,7 +23,7 @@ JOBS_MOST = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One run that is to be made: the request with its id, where, and when it is taken for hung."""
+    """One run, or one convoy, that is to be made: the request with its id, where, and when it is taken for hung."""
 
     campaign: CampaignDir
     data: DataDir
@@ -30,6 +31,11 @@ class Job:
     request: Request
     deadline_seconds: float
     place: str = "0"
+
+    @property
+    def runs(self) -> list[str]:
+        """The ids of all that it makes: its own, or those of a convoy's guests."""
+        return convoy_runs(self.run, self.request.scenario.convoy_guests)
 
 
 Command = Callable[[Job], Sequence[str]]

@@ -81,6 +81,9 @@ class Campaign:
     destination_host: str = setting(
         "", unit="HOST", help="run every destination there, over ssh; empty = here", group="campaign"
     )
+    destination_address: str = setting(
+        "", unit="ADDRESS", help="where sources reach it; empty = where ssh does", group="campaign"
+    )
     labels: Mapping[str, str] = field(default_factory=dict)
     base: Condition = field(default_factory=dict)
     sampling: Sampling = field(default_factory=Sampling)
@@ -109,6 +112,7 @@ class Campaign:
             [(axis.field, axis.values) for axis in self.grid],
             [(one.name, [sorted(member.items()) for member in one.members]) for one in self.comparisons],
             *([self.destination_host] * bool(self.destination_host)),
+            *([self.destination_address] * bool(self.destination_address)),
         )
         return f"{self.name}-{hashlib.sha256(repr(measured).encode()).hexdigest()[:8]}"
 

@@ -213,7 +213,7 @@ class ClusterExecutor:
                 self._fail(error)
             return JobEnd(seconds=0.0, lost=f"worker {worker.address}: {arrival}")
         if arrival.packed is not None:
-            await asyncio.to_thread(bring_home, arrival.packed, self._data, job.run)
+            await asyncio.to_thread(bring_home, arrival.packed, self._data, job.runs)
         if arrival.log is not None:
             write_atomically(job.campaign.log(job.run), arrival.log)
         return arrival.end

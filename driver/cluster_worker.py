@@ -95,7 +95,7 @@ async def run_job(job: Job, command: Command, process_id: int) -> Arrival:
         )
     data = DataDir.open(Path(get_worker().local_directory) / DATA)
     here = replace(job, data=data, campaign=data.campaign(job.campaign.campaign))
-    run, log = data.run(job.run), here.campaign.log(job.run)
+    runs, log = [data.run(run) for run in job.runs], here.campaign.log(job.run)
     try:
         end = await run_process(
             command(here),
@@ -106,11 +106,12 @@ async def run_job(job: Job, command: Command, process_id: int) -> Arrival:
         )
         return Arrival(
             end=end,
-            packed=pack(run) if run.path.exists() else None,
+            packed=pack(made) if (made := [run for run in runs if run.path.exists()]) else None,
             log=log.read_bytes() if log.exists() else None,
         )
     finally:
-        shutil.rmtree(run.path, ignore_errors=True)
+        for run in runs:
+            shutil.rmtree(run.path, ignore_errors=True)
         log.unlink(missing_ok=True)
 
 

@@ -1,4 +1,4 @@
-"""A run's directory on its way from the machine that made it: packed there, and here in one step complete or absent."""
+"""Runs' directories on their way from the machine that made them: packed there, here each complete or absent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from driver.datadir import DataDir, RunDir
@@ -15,19 +16,22 @@ from workload.errors import BrokenError
 ARRIVING = ".arriving-"
 
 
-def pack(run: RunDir) -> bytes:
-    """Pack a run's directory, whose samples are compressed already; OSError passes through."""
+def pack(runs: Sequence[RunDir]) -> bytes:
+    """Pack the directories of a run, or of a convoy's; samples are compressed already. OSError passes through."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
-        archive.add(run.path, arcname=run.run)
+        for run in runs:
+            archive.add(run.path, arcname=run.run)
     return packed.getvalue()
 
 
-def bring_home(packed: bytes, data: DataDir, run: str) -> None:
-    """Put a packed run into a data directory, and return once it is on the disk.
+def bring_home(packed: bytes, data: DataDir, runs: Sequence[str]) -> None:
+    """Put a packed run, or those of a convoy, into a data directory, and return once they are on the disk.
+
+    The first one of `runs`, by which the others are known, comes last.
 
     Raises:
-        BrokenError: what came is no run's directory.
+        BrokenError: what came is not the directory of one of them.
         OSError: it cannot be written; then there is nothing of it.
     """
     scratch = Path(tempfile.mkdtemp(dir=data.path, prefix=ARRIVING))
@@ -36,13 +40,14 @@ def bring_home(packed: bytes, data: DataDir, run: str) -> None:
             with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
                 archive.extractall(scratch, members=_staying(archive))  # noqa: S202 - checked, each one
         except tarfile.TarError as error:
-            raise BrokenError(f"run {run}: what its worker sent is damaged ({error})") from error
-        if [path.name for path in scratch.iterdir()] != [run]:
-            raise BrokenError(f"run {run}: what its worker sent is not this run's directory")
-        arrived = scratch / run
-        for path in (*arrived.rglob("*"), arrived):
+            raise BrokenError(f"run {runs[0]}: what its worker sent is damaged ({error})") from error
+        came = {path.name for path in scratch.iterdir()}
+        if not came or not came <= set(runs):
+            raise BrokenError(f"run {runs[0]}: what its worker sent is not this run's directory")
+        for path in scratch.rglob("*"):
             _to_disk(path)
-        arrived.rename(data.run(run).path)
+        for run in reversed([run for run in runs if run in came]):
+            (scratch / run).rename(data.run(run).path)
         _to_disk(data.runs)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from driver.hardware import Hardware
 from driver.scenario import Scenario
+from driver.scenario_settings import CONVOY_MOST
 from driver.seat import Seat
 from driver.settle import Settle
 from driver.ssh import check_destination
@@ -74,4 +75,5 @@ def on_hosts(scenario: Scenario, destination_host: str | None) -> Scenario:
 
 def new_run_id() -> str:
     """A run id that sorts by time (UTC) and is random behind it: 20261123-235959-4f2a."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    number = secrets.randbelow(0x10000 - CONVOY_MOST)  # the other guests of a convoy count on from it
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{number:04x}"

@@ -69,6 +69,7 @@ def request_words(request: Request, data: DataDir) -> list[str]:
     words += [f"--qemu={request.source_binary}"]
     words += [f"--destination-qemu={request.destination_binary}"] * (request.destination_binary is not None)
     words += [f"--destination-host={request.destination_host}"] * (request.destination_host is not None)
+    words += [f"--destination-address={request.destination_address}"] * (request.destination_address is not None)
     words += [f"--kernel={request.kernel}"] * (request.kernel is not None)
     words += ["--warm-start"] * request.warm_start
     for value in (request.scenario, request.hardware, request.workload, request.settle, request.sampling):

@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from rich.console import Console
 
 from dashboards.terminal import follow
+from dashboards.terminal_convoy import follow_convoy
 from driver.convoy import run_convoy
 from driver.datadir import DataDir, RunDir
 from driver.record import RunRecord
 from driver.request import Request
 from driver.run import run_migration
-from driver.watch import ExporterClient
+from driver.watch import ExporterClient, LiveState, find_exporter
 from exporter.start import start_exporter
 from migrascope.campaign_engine import request_words
 from migrascope.options import note
@@ -24,6 +25,7 @@ from migrascope.options import note
 T = TypeVar("T")
 
 VIEW_END_SECONDS = 3.0
+LOOK_SECONDS = 0.2
 
 
 async def run_all(requests: Sequence[Request], data: DataDir, console: Console) -> list[RunRecord]:
@@ -68,7 +70,7 @@ async def _run_each(
         if len(requests) > 1:
             console.rule(f"{position} of {len(requests)}: {request.scenario.name}", align="left", style="dim")
         if request.scenario.convoy_guests > 1 and request.seat is None:
-            records += await run_convoy(request, data, request_words, cancel)
+            records += await _run_convoy(request, data, console, cancel, told)
         else:
             records.append(await _run_one(request, data, console, cancel, told))
         if cancel.is_set():
@@ -83,14 +85,50 @@ async def _run_one(
 
     def started(run: RunDir, client: ExporterClient | None) -> None:
         if client is not None:
-            if client.info.port not in told:
-                told.add(client.info.port)
-                note(f"live metrics: http://127.0.0.1:{client.info.port}/metrics")
+            _tell_metrics(client, told)
             views.append(asyncio.create_task(follow(client.watch(run.run), console)))
 
     try:
         return await run_migration(request, data, start_exporter, started=started, cancel=cancel)
     finally:
-        for view in views:
-            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(view, VIEW_END_SECONDS)
+        await _views_ended(views)
+
+
+async def _run_convoy(
+    request: Request, data: DataDir, console: Console, cancel: asyncio.Event, told: set[int]
+) -> list[RunRecord]:
+    """Run a convoy, whose guests' own processes start the exporter: it is looked for until it watches them."""
+    views: list[asyncio.Task[object]] = []
+
+    def started(runs: Sequence[str]) -> None:
+        guests = [_states(data, run, told) for run in runs]
+        views.append(asyncio.create_task(follow_convoy(guests, console)))
+
+    try:
+        return await run_convoy(request, data, request_words, cancel, started)
+    finally:
+        await _views_ended(views)
+
+
+async def _states(data: DataDir, run: str, told: set[int]) -> AsyncIterator[LiveState]:
+    """The states of a run in another process, from when an exporter watches it until it has an outcome."""
+    while True:
+        if client := find_exporter(data):
+            async for state in client.watch(run):
+                _tell_metrics(client, told)
+                yield state
+                if state.outcome:
+                    return
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _tell_metrics(client: ExporterClient, told: set[int]) -> None:
+    if client.info.port not in told:
+        told.add(client.info.port)
+        note(f"live metrics: http://127.0.0.1:{client.info.port}/metrics")
+
+
+async def _views_ended(views: Sequence[asyncio.Task[object]]) -> None:
+    for view in views:
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(view, VIEW_END_SECONDS)

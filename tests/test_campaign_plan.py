@@ -67,7 +67,7 @@ def test_a_grid_is_the_cross_product_of_its_fields_over_the_plans_base(write: Wr
 
 
 def test_a_destination_host_holds_for_every_cell_and_makes_another_campaign(write: Write) -> None:
-    plan = PLAN.replace("repeats = 4", 'repeats = 4\ndestination_host = "there"')
+    plan = PLAN.replace("repeats = 4", 'repeats = 4\ndestination_host = "there"\ndestination_address = "10.0.0.2"')
     here, there = (read_campaign(write(text)) for text in (PLAN, plan))
     assert here.campaign != there.campaign
     assert {(c.request.destination_host, c.request.scenario.transport) for c in cells(there, {})} == {("there", "tcp")}

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from dashboards.campaign_report import campaign_report
+from dashboards.terminal_convoy import convoy_view, follow_convoy
+from driver.campaign import run_campaign
 from driver.campaign_cells import cells
-from driver.campaign_plan import Campaign
+from driver.campaign_check import refused_cells
+from driver.campaign_executor import LocalExecutor
+from driver.campaign_plan import Axis, Campaign
 from driver.convoy import run_convoy
+from driver.convoy_runs import convoy_runs, deciding_record, free_runs
 from driver.datadir import DataDir
-from driver.record import RunRecord
+from driver.homecoming import bring_home, pack
+from driver.record import RunRecord, read_record, write_record
+from driver.request import RUN_ID
 from driver.scenario import Scenario
-from driver.scenario_settings import AT_ONCE, ONE_BY_ONE
+from driver.scenario_settings import AT_ONCE, CONVOY_MOST, ONE_BY_ONE
 from driver.seat import HOME, READY, Seat
 from exporter import history
 from exporter.convoys import convoys
 from exporter.index import RunRow
-from migrascope.campaign_engine import request_words
+from migrascope.campaign_engine import request_words, run_words
 from tests.driver_process import a_request
 from tests.real_runs import no_qemu_of
+from tests.recorded import a_record
+from tests.test_terminal import STATE, printed, stream
 from tests.test_transports import namespaces, needs_namespaces
-from workload.errors import BadValueError
+from workload.errors import BadValueError, BrokenError
 
 EASY = Scenario(bandwidth_mib_s=64, downtime_limit_ms=1000, max_time_seconds=30, convoy_guests=2)
 
@@ -68,9 +80,56 @@ async def test_nobody_waits_for_a_run_whose_process_has_ended(tmp_path: Path) ->
     await asyncio.wait_for(waiting, 10)
 
 
-def test_a_campaigns_cell_is_one_run() -> None:
-    with pytest.raises(BadValueError, match="convoy_guests: a campaign's cell is one run"):
-        cells(Campaign(name="c", base={"convoy_guests": 2}), {})
+def test_the_ids_of_a_convoy_follow_its_first_and_meet_no_run_that_is_there(data: DataDir) -> None:
+    assert convoy_runs("20261124-000000-00fe", 3) == [f"20261124-000000-{n:04x}" for n in (0xFE, 0xFF, 0x100)]
+    for _ in range(200):
+        runs = free_runs(data, CONVOY_MOST)
+        assert all(RUN_ID.fullmatch(run) for run in runs)
+        assert runs == sorted(runs)
+    data.run(runs[3]).path.mkdir()
+    assert runs[3] not in free_runs(data, CONVOY_MOST)
+
+
+def test_a_convoy_ended_as_the_guest_that_fared_worst(data: DataDir) -> None:
+    first, second, third = convoy_runs("20261124-000000-0001", 3)
+    assert deciding_record(data, first) is None
+    alone = replace(a_record(first, outcome="failed"), reason="so it was")
+    scenario = replace(EASY, convoy_guests=3)
+
+    def leave(run: str, outcome: str | None, reason: str | None = None) -> None:
+        data.run(run).path.mkdir(exist_ok=True)
+        record = replace(alone, run=run, outcome=outcome, reason=reason, convoy=first, scenario=scenario)
+        write_record(data.run(run), record)
+
+    data.run(first).path.mkdir()
+    write_record(data.run(first), alone)
+    assert deciding_record(data, first) == alone
+    leave(first, "completed")
+    leave(second, "not_converged", "time limit reached")
+    missing = deciding_record(data, first)
+    assert missing
+    assert (missing.outcome, missing.reason) == ("abandoned", None)
+    leave(third, "completed")
+    worst = deciding_record(data, first)
+    assert worst
+    assert (worst.run, worst.outcome, worst.reason) == (second, "not_converged", "guest 2 of 3: time limit reached")
+    leave(third, None)
+    unfinished = deciding_record(data, first)
+    assert unfinished
+    assert unfinished.outcome is None
+
+
+def test_a_convoys_runs_come_home_together_or_not_at_all(data: DataDir, tmp_path: Path) -> None:
+    there, runs = DataDir.open(tmp_path / "there"), convoy_runs("20261124-000000-0001", 2)
+    for run in runs:
+        there.run(run).path.mkdir()
+        there.run(run).log("source").write_text(run)
+    packed = pack([there.run(run) for run in runs])
+    with pytest.raises(BrokenError, match="what its worker sent is not this run's directory"):
+        bring_home(packed, data, runs[:1])
+    assert data.all_runs() == []
+    bring_home(packed, data, runs)
+    assert [data.run(run).log("source").read_text() for run in runs] == runs
 
 
 def a_row(run: str, outcome: str, migrate_ns: int, recover_ns: int, blackout: float, slow: float) -> RunRow:
@@ -97,12 +156,19 @@ def test_a_convoy_is_home_when_its_last_guest_is() -> None:
     assert (lost.completed, lost.all_home_seconds) == (1, None)
 
 
-async def sailed(scenario: Scenario, data: DataDir) -> list[RunRecord]:
-    records = await run_convoy(a_request(scenario), data, request_words, asyncio.Event())
-    assert [record.outcome for record in records] == ["completed"] * 2, [record.reason for record in records]
-    assert {record.convoy for record in records} == {records[0].run}
-    assert all(no_qemu_of(data.run(record.run)) for record in records)
-    return records
+async def test_a_convoys_live_view_has_a_line_a_guest_within_80_columns() -> None:
+    states = [replace(STATE, run="a"), replace(STATE, run="b", phase="settle", iteration=None, eta_seconds=None), None]
+    lines = printed(convoy_view(states))
+    assert [line.split()[:2] for line in lines[2:]] == [["1", "migrate"], ["2", "settle"], ["3", "start"]]
+    for words in ("31.2 MiB", "33.1 MiB/s", "99 %", "279 x", "about 12.4 s"):
+        assert words in lines[2]
+    assert max(map(len, lines)) <= 80
+    console = Console(record=True, width=80, file=io.StringIO())
+    ended = replace(STATE, outcome="completed", phase="end")
+    await follow_convoy([stream([STATE, ended]), stream([replace(STATE, verdict=None)])], console)
+    told = console.export_text().splitlines()
+    assert {line[:8] for line in told} == {"guest 1:", "guest 2:"}
+    assert any(line.startswith("guest 1: ✓ completed after 7.40 s") for line in told)
 
 
 def span(record: RunRecord) -> tuple[int, int]:
@@ -118,11 +184,30 @@ async def test_one_by_one_a_guest_sets_out_when_the_one_before_is_home(
     watched_data: DataDir, qemu_binary: Path
 ) -> None:
     assert qemu_binary
-    first, second = await sailed(replace(EASY, convoy_order=ONE_BY_ONE), watched_data)
+    plan = Campaign(
+        name="convoy", warm_start=True, grid=(Axis(field="convoy_order", values=(ONE_BY_ONE,)),),
+        base={"convoy_guests": 2, "bandwidth_mib_s": 64, "downtime_limit_ms": 1000, "max_time_seconds": 30,
+              "memory_mib": 128, "working_set_mib": 16, "granularity_mib": 4},
+    )  # fmt: skip
+    planned = cells(plan, {})
+    assert await refused_cells(planned) == {}
+    state = await run_campaign(
+        plan, planned, watched_data, LocalExecutor(run_words), content=b"", paces={}, refused={}, retry=False,
+        changed=lambda _state, _event: None, cancel=asyncio.Event(),
+    )  # fmt: skip
+    ((_, end),) = state.ended.items()
+    assert (end.outcome, end.reason) == ("completed", None)
+    first, second = (read_record(watched_data.run(run)) for run in convoy_runs(end.run, 2))
+    assert [record.outcome for record in (first, second)] == ["completed"] * 2
+    assert {(record.convoy, record.campaign) for record in (first, second)} == {(end.run, plan.campaign)}
+    assert all(no_qemu_of(watched_data.run(record.run)) for record in (first, second))
     assert span(first)[1] <= span(second)[0]
     # the first one has run on at its destination until the second was home
     assert first.phases[-1].start_ns >= span(second)[1]
-    (found,) = convoys(history.runs(watched_data))
+    rows = history.runs(watched_data)
+    report = campaign_report(state, rows, alive=False, order="sequential", labels={})
+    assert {row.run for row in report.rows} == {first.run, second.run}
+    (found,) = convoys(rows)
     assert found.all_home_seconds == pytest.approx((span(second)[1] - span(first)[0]) / 1e9)
 
 
