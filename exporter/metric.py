@@ -62,22 +62,22 @@ class Metric:
         over = f"/{self.over}" if self.over and self.kind != "histogram" else ""
         return f"{self.measurement}{only}.{self.field}{over}"
 
-    @property
+    @cached_property
     def family(self) -> str:
         """The name of its family in OpenMetrics: without `_total` or `_info`."""
         return self.name.removesuffix("_total").removesuffix("_info")
 
-    @property
+    @cached_property
     def unit(self) -> str:
         """The unit that the name ends with; empty where it is a plain number."""
         return next((unit for unit in UNITS if self.family.endswith(f"_{unit}")), "")
 
-    @property
+    @cached_property
     def all_labels(self) -> tuple[str, ...]:
         """Its labels with those of the run, in the order of its series."""
         return self.labels if self.measurement in OWN else RUN_LABELS + self.labels
 
-    @property
+    @cached_property
     def pattern(self) -> re.Pattern[str] | None:
         """What the names of its fields match, with its label as the group's name; None for one plain field."""
         if "{" not in self.field:

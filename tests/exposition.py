@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from exporter.selfmetrics import SelfMetrics
+from exporter.sinks.exposition import text
 from exporter.sinks.prometheus import PrometheusSink
 from tests.replay import recording
 
@@ -17,4 +18,4 @@ def exposition(capture: str = "10.0-m-postcopy-rescue") -> str:
     sink.attach(run.header, run.record)
     for batch in run.batches(1.0):
         sink.take(run.header.run, batch)
-    return generate_latest(registry).decode()
+    return text(registry).decode()

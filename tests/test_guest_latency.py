@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
@@ -29,6 +29,7 @@ from exporter.measurements import MEASUREMENTS
 from exporter.metrics.guest import LATENCY_BUCKETS
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
+from exporter.sinks import exposition
 from exporter.sinks.prometheus import PrometheusSink
 from exporter.sources.console import ConsoleSource, Resume
 from exporter.summary import Summary
@@ -235,7 +236,7 @@ def test_the_histogram_adds_up_what_the_lines_say() -> None:
         ("destination", {"bucket0": 1.0, "bucket26": 2.0}),
     ):
         sink.take(run.header.run, [Sample("guest_latency", 1, fields | counts, {"role": role})])
-    [family] = [f for f in text_string_to_metric_families(generate_latest(registry).decode())
+    [family] = [f for f in text_string_to_metric_families(exposition.text(registry).decode())
                 if f.name == "migrascope_guest_access_latency_seconds"]  # fmt: skip
     found = {(s.name.removeprefix(family.name), s.labels.get("le")): s.value for s in family.samples}
     assert found["_count", None] == 6.0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from driver.clock import Clock
 from driver.progress import TOO_LARGE
@@ -22,6 +22,7 @@ from exporter.qmp import Connection, QmpError
 from exporter.rates import Pace
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
+from exporter.sinks import exposition
 from exporter.sinks.prometheus import PrometheusSink
 from exporter.sources.console import ConsoleSource, Resume
 from exporter.sources.monitor import MonitorSource
@@ -100,7 +101,7 @@ class Monitored:
     def close(self) -> None:
         """All of it can be read back, and shown."""
         self.journal.close()
-        assert generate_latest(self.registry)
+        assert exposition.text(self.registry)
         assert not any(self.own.scrape_errors.values.values())
         reader = JournalReader(path=self.path)
         assert sum(len(batch.samples) for batch in reader.batches()) == self.samples

@@ -29,6 +29,7 @@ from prometheus_client import CollectorRegistry
 
 from exporter.selfmetrics import SelfMetrics
 from exporter.sinks import http
+from exporter.sinks.exposition import expose
 from exporter.sinks.http import Listener, MetricsServer
 from exporter.sinks.prometheus import PrometheusSink
 from exporter.sinks.scrapes import Scrapes
@@ -257,6 +258,19 @@ def test_text_and_open_metrics_are_served_as_the_client_asks_and_compressed_if_i
     assert b"# EOF" not in served.get()[1]
     assert served.get(Accept="application/openmetrics-text; version=1.0.0")[1].endswith(b"# EOF\n")
     assert b"migrascope_scrapes_total" in gzip.decompress(served.get(**{"Accept-Encoding": "gzip"})[1])
+    chosen = served.get("/metrics?name[]=migrascope_scrapes_total")[1].decode().splitlines()
+    assert [line.split()[0] for line in chosen if line[0] != "#"] == ["migrascope_scrapes_total"]
+
+
+@pytest.mark.parametrize(("accept", "answered"), [
+    ("", "text/plain; version=0.0.4; charset=utf-8"),
+    ("text/plain;version=1.0.0;escaping=allow-utf-8", "text/plain; version=1.0.0; charset=utf-8; escaping=underscores"),
+    ("application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,*/*;q=0.1",
+     "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"),
+])  # fmt: skip
+def test_the_content_type_is_one_that_the_client_asked_for(accept: str, answered: str) -> None:
+    found = expose(CollectorRegistry(), accept=accept, accept_encoding="")
+    assert found.headers == [("Content-Type", answered)]
 
 
 @pytest.mark.server

@@ -13,9 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.openmetrics.exposition import generate_latest as generate_open_metrics
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 from driver.campaign_events import Planned, PlannedCell, append_event
 from driver.datadir import DataDir
@@ -23,6 +27,7 @@ from driver.progress import Progress
 from driver.scenario import Scenario
 from exporter.sample import Sample
 from exporter.selfmetrics import SelfMetrics
+from exporter.sinks import exposition
 from exporter.sinks.campaigns import CampaignReader
 from exporter.sinks.host import HostReader, ProcessReader
 from exporter.sinks.http import Listener, MetricsServer
@@ -56,7 +61,7 @@ class Stage:
 
     def series(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         found: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
-        for family in text_string_to_metric_families(generate_latest(self.registry).decode()):
+        for family in text_string_to_metric_families(exposition.text(self.registry).decode()):
             for sample in family.samples:
                 key = (sample.name, tuple(sorted(sample.labels.items())))
                 assert key not in found, f"twice: {key}"
@@ -75,7 +80,7 @@ def stage() -> Stage:
 
 def test_the_exposition_of_a_recorded_migration_is_the_agreed_one(stage: Stage, golden: Golden) -> None:
     stage.play(recording(CAPTURE))
-    golden.check("metrics.txt", generate_latest(stage.registry).decode())
+    golden.check("metrics.txt", exposition.text(stage.registry).decode())
 
 
 @pytest.mark.server
@@ -93,17 +98,49 @@ def test_promtool_finds_no_fault_with_any_metric_of_the_catalogue(stage: Stage, 
     readers: list[Reader] = [HostReader(tmp_path), CampaignReader(DataDir.open(tmp_path)), ProcessReader()]
     stage.sink._readers = readers
     found = subprocess.run(
-        [promtool, "check", "metrics"], input=generate_latest(stage.registry), capture_output=True, check=False
+        [promtool, "check", "metrics"], input=exposition.text(stage.registry), capture_output=True, check=False
     )
     assert (found.returncode, found.stdout, found.stderr) == (0, b"", b"")
 
 
 def test_open_metrics_can_be_written_too_and_no_created_series_double_the_counters(stage: Stage) -> None:
     stage.play(recording(CAPTURE))
-    text = generate_open_metrics(stage.registry).decode()  # type: ignore[no-untyped-call]  # as it comes
+    text = exposition.openmetrics(stage.registry).decode()
     assert text.endswith("# EOF\n")
     assert "# TYPE migrascope_migration_status stateset" in text
-    assert "_created" not in text + generate_latest(stage.registry).decode()
+    assert "_created" not in text + exposition.text(stage.registry).decode()
+
+
+class Collected(Collector):
+    """The same families at every scrape."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self.families = families
+
+    def collect(self) -> list[Metric]:
+        return self.families
+
+
+def the_clients_own(collector: Collector) -> tuple[bytes, bytes]:
+    """What prometheus_client makes of it: text, OpenMetrics."""
+    return generate_latest(collector), generate_open_metrics(collector)  # type: ignore[no-untyped-call]  # as it comes
+
+
+def test_a_scrape_is_to_the_byte_what_prometheus_client_makes_of_it(stage: Stage) -> None:
+    stage.play(recording(CAPTURE))
+    stage.play(recording("10.0-m-postcopy-rescue", vm="vm1", outcome="completed"), to_its_end=True)
+    stage.own.lateness.observe("threads", value=0.003)
+    collected = Collected(list(stage.sink.collect()))
+    assert {family.type for family in collected.families} == {"counter", "gauge", "histogram", "info", "stateset"}
+    assert (exposition.text(collected), exposition.openmetrics(collected)) == the_clients_own(collected)
+
+
+@given(st.text(), st.dictionaries(st.from_regex("[a-z_]{1,4}", fullmatch=True), st.text()), st.floats())
+def test_so_it_is_whatever_the_words_and_the_number(help_text: str, labels: dict[str, str], value: float) -> None:
+    family = GaugeMetricFamily("some_seconds", help_text, labels=list(labels), unit="seconds")
+    family.add_metric(list(labels.values()), value)
+    collected = Collected([family])
+    assert (exposition.text(collected), exposition.openmetrics(collected)) == the_clients_own(collected)
 
 
 def test_guest_counters_start_at_zero_and_add_up_to_what_the_guest_said(stage: Stage) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from driver.campaign_events import Begun, Ended, Event, Parked, Planned, PlannedCell, Stopped, append_event
 from driver.datadir import CampaignDir, DataDir
 from driver.lock import campaign_lock
 from exporter.catalogue import CATALOGUE
 from exporter.selfmetrics import SelfMetrics
+from exporter.sinks import exposition
 from exporter.sinks.campaigns import CampaignReader
 from exporter.sinks.host import HostReader, ProcessReader
 from exporter.sinks.prometheus import PrometheusSink
@@ -118,7 +119,7 @@ def test_every_metric_that_is_read_at_a_scrape_has_its_reader_and_the_other_way_
 def test_a_reader_that_fails_is_left_out_counted_and_harms_no_other(data: DataDir, tmp_path: Path) -> None:
     own, registry = SelfMetrics(), CollectorRegistry()
     registry.register(PrometheusSink(own, lambda: 30.0, [HostReader(tmp_path / "gone"), CampaignReader(data)]))
-    text = generate_latest(registry).decode()
+    text = exposition.text(registry).decode()
     assert "migrascope_exporter_attached_runs" in text
     assert "migrascope_host_cpus" not in text
     assert {part: errors for part, errors in own.scrape_errors.values.items() if errors} == {("host",): 1.0}

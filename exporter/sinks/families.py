@@ -42,7 +42,8 @@ def add(shown: Family, metric: Metric, labels: LABELS, value: float | str | Hist
     Raises:
         ValueError: the label values are more or fewer than the labels, or the value does not fit the family.
     """
-    named = dict(zip(metric.all_labels, labels, strict=True))
+    if len(labels) != len(metric.all_labels):
+        raise ValueError(f"metric {metric.name}: has the labels {metric.all_labels}, got {labels}")
     match shown, value:
         case ((CounterMetricFamily() | GaugeMetricFamily()), float()):
             shown.add_metric(labels, value)
@@ -51,6 +52,7 @@ def add(shown: Family, metric: Metric, labels: LABELS, value: float | str | Hist
             known = dict.fromkeys((*metric.states, *held))
             shown.add_metric(labels, {state: state in held for state in known})
         case InfoMetricFamily(), float():
+            named = dict(zip(metric.all_labels, labels, strict=True))
             shown.add_metric(labels, {name: named[name] for name in metric.labels})
         case HistogramMetricFamily(), Histogram():
             totals = list(accumulate(value.counts))

@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
+from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry
 
 from exporter.selfmetrics import SelfMetrics
+from exporter.sinks.exposition import expose
 from exporter.sinks.scrapes import Scrapes
 from exporter.sinks.web_config import Gate
 
@@ -159,19 +161,25 @@ class _Server(ThreadingMixIn, WSGIServer):
 def _application(
     registry: CollectorRegistry, gate: Gate | None, scrapes: Scrapes, own: SelfMetrics
 ) -> Callable[..., Iterable[bytes]]:
-    metrics = make_wsgi_app(registry)
-
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if gate is not None and not gate.admits(environ.get("HTTP_AUTHORIZATION")):
             own.http_refused.add()
             challenge = ("WWW-Authenticate", 'Basic realm="migrascope"')
             return _text(start_response, "401 Unauthorized", "unauthorized\n", challenge)
+        if environ["REQUEST_METHOD"] != "GET":
+            return _text(start_response, "405 Method Not Allowed", "want GET\n", ("Allow", "GET"))
         match environ["PATH_INFO"]:
             case "/metrics":
                 scrapes.note(_client(environ))
                 if (gap := scrapes.longest_gap_seconds()) is not None:
                     own.scrape_gap.set(value=gap)
-                return metrics(environ, start_response)  # type: ignore[no-any-return]  # prometheus_client says Callable
+                answer = expose(
+                    registry, accept=environ.get("HTTP_ACCEPT", ""),
+                    accept_encoding=environ.get("HTTP_ACCEPT_ENCODING", ""),
+                    names=parse_qs(environ.get("QUERY_STRING", "")).get("name[]", ()),
+                )  # fmt: skip
+                start_response("200 OK", answer.headers)
+                return [answer.body]
             case "/":
                 start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
                 return [LANDING]
