@@ -119,6 +119,13 @@ def _zero_copy(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> s
     return None
 
 
+def _mapped_ram(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    """Each page has its place in the file, so none may be packed (QEMU migration/options.c, migrate_params_check)."""
+    if "mapped-ram" in capabilities(scenario) and scenario.multifd_compression != "none":
+        return f"QEMU {binary.version} cannot use compression with mapped-ram"
+    return None
+
+
 def _dirty_ring(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
     if scenario.dirty_limit_mib_s and (not hardware.dirty_ring_size or hardware.accelerator == "tcg"):
         return "dirty-limit needs KVM's dirty ring (--accel kvm --dirty-ring-size 4096)"
@@ -153,6 +160,6 @@ def _known_fault(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) ->
 
 
 RULES: tuple[Rule, ...] = (
-    _machine, _address, _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _dirty_ring, _recovery, _disk,
-    _known_fault,
+    _machine, _address, _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _mapped_ram, _dirty_ring,
+    _recovery, _disk, _known_fault,
 )  # fmt: skip

@@ -55,6 +55,10 @@ CASES: dict[str, tuple[Scenario, str | None, str | None]] = {
     "switchover": (Scenario(avail_switchover_mib_s=9), "came with QEMU 8.2", None),
     "switchover-ack": (Scenario(switchover_ack=True), "came with QEMU 8.1", None),
     "switchover-ack alone": (Scenario(switchover_ack=True, return_path=False), "came with", "only beside return-path"),
+    "mapped-ram, zstd": (
+        Scenario(multifd_channels=2, multifd_compression="zstd", transport="mapped-ram"),
+        "cannot migrate to a file", "cannot use compression with mapped-ram",
+    ),
     "zero-copy over unix": (Scenario(multifd_channels=2, zero_copy_send=True), "only over tcp", "only over tcp"),
     "zero-copy": (Scenario(multifd_channels=2, zero_copy_send=True, transport="tcp"), None, None),
     "zero-copy alone": (Scenario(zero_copy_send=True, transport="tcp"), "only beside multifd", "only beside multifd"),
