@@ -88,12 +88,15 @@ def _export(run: RunDir, folder: Path) -> Export:
     if not replies:
         raise BadValueError(f"run {run.run}: its migration never began ({record.reason or record.outcome})")
     kept = _kept(replies, record)
+    timings = _cpu_timings(compaction.load(run, "qemu_cpu"))
+    lines = _guest_timings(compaction.load(run, "guest_xor"))
+    shown = _after_qemu(lines, timings["qemu_timings"])
     report = {
         "hardware": _hardware(record.hardware),
         "scenario": _scenario(record.scenario, record.scenario_name),
         "progress_history": [_progress(row) for row in kept],
-        "guest_timings": _guest_timings(compaction.load(run, "guest_xor")),
-        **_cpu_timings(compaction.load(run, "qemu_cpu")),
+        "guest_timings": shown,
+        **timings,
         "result": {"success": record.outcome == "completed"},
         "binary": record.source_binary.path if record.source_binary else "",
         "dst_host": record.destination_host.name if record.destination_host else "localhost",
@@ -104,7 +107,7 @@ def _export(run: RunDir, folder: Path) -> Export:
     }
     left_out = (
         *_left_settings(record, record.scenario, record.hardware), *_left_outcome(record, kept[-1]["status"]),
-        *_left_samples(run, len(replies), len(kept)),
+        *_left_samples(run, len(replies), len(kept)), *_left_lines(len(lines) - len(shown)),
     )  # fmt: skip
     return Export(run=run.run, path=folder / f"{run.run}.json", report=report, left_out=left_out)
 
@@ -128,10 +131,12 @@ def _scenario(ours: Scenario, name: str) -> dict[str, Any]:
 
 
 def _replies(record: RunRecord, table: pa.Table) -> list[Row]:
-    """The source's replies to query-migrate since `migrate`: a restored source tells of its restoring before."""
+    """The source's replies to query-migrate since `migrate`; those before tell that its guest has been restored."""
     began = record.phase("migrate")
     rows = [row for row in table.to_pylist() if row["role"] == "source" and row["status"] is not None]
-    return sorted((row for row in rows if began and row["time_ns"] >= began.start_ns), key=lambda row: row["time_ns"])
+    rows = sorted((row for row in rows if began and row["time_ns"] >= began.start_ns), key=lambda row: row["time_ns"])
+    first = next((place for place, row in enumerate(rows) if row["status"] not in ENDED), 0)
+    return rows[first:]
 
 
 def _kept(replies: list[Row], record: RunRecord) -> list[Row]:
@@ -175,6 +180,11 @@ def _guest_timings(table: pa.Table) -> list[dict[str, Any]]:
         for row in rows
         if row["bytes"] and row["seconds"]
     ]  # fmt: skip
+
+
+def _after_qemu(lines: list[dict[str, Any]], readings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The guest's lines after the first reading of CPU: guestperf's plot ends in an error over an earlier one."""
+    return [line for line in lines if not readings or line["timestamp"] > readings[0]["timestamp"]]
 
 
 def _cpu_timings(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
@@ -225,6 +235,12 @@ def _left_samples(run: RunDir, replies: int, kept: int) -> list[str]:
         "CPU: the destination's, and of the source all but its process and vCPUs, ten readings a second",
         *([f"measurements: {', '.join(sorted(others))}"] if others else []),
     ]
+
+
+def _left_lines(early: int) -> list[str]:
+    return [f"lines of the guest: {early}, older than the first reading of CPU, which guestperf's plot needs first"] * (
+        early > 0
+    )
 
 
 def _settle_seconds(record: RunRecord) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from dashboards import report
 from driver.datadir import DataDir
+from driver.hardware import Hardware
 from driver.record import read_record
 from exporter import history, query, upkeep
 from migrascope.main import main
@@ -151,6 +152,22 @@ def test_what_a_report_lacks_or_has_besides_is_named_and_the_rest_is_read(
     (row,) = history.runs(data)
     assert row.outcome == "completed"
     assert row.figures["total_seconds"] == pytest.approx(7.127)
+
+
+def test_what_guestperf_binds_and_compresses_with_is_read(data: DataDir, capsys: Captured, tmp_path: Path) -> None:
+    def change(theirs: dict[str, Any]) -> None:
+        theirs["hardware"] |= {"src_cpu_bind": ["0-1", "3"], "dst_mem_bind": ["1"], "src_mem_bind": None}
+        theirs["hardware"] |= {"prealloc_pages": True, "huge_pages": True}
+        theirs["scenario"] |= {"compression_mt": True, "compression_mt_threads": 4}
+
+    (done,), notes = imported(data, capsys, path := spoilt(tmp_path, change))
+    assert notes == [f"migrascope: {path}: hardware.huge_pages is ignored: guestperf does nothing with it"]
+    record = read_record(data.run(done["run"]))
+    assert record.hardware == Hardware(
+        memory_mib=1024, source_cpus="0-1,3", destination_nodes="1", prealloc=True
+    )  # fmt: skip
+    assert record.scenario is not None
+    assert (record.scenario.compress_threads, record.scenario.compress_decompress_threads) == (4, 4)
 
 
 def test_a_report_without_any_progress_is_a_run_that_says_so(data: DataDir, capsys: Captured, tmp_path: Path) -> None:
