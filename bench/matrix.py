@@ -57,6 +57,7 @@ STRATEGIES: dict[str, dict[str, object]] = {
     "multifd, zstd": EASY | {"multifd_channels": 2, "multifd_compression": "zstd"},
     "multifd, post-copy": HARD | {"multifd_channels": 2, "post_copy_iterations": 2},
     "zero-copy": EASY | {"multifd_channels": 2, "zero_copy_send": True},
+    "background snapshot": EASY | {"background_snapshot": True},
     "switchover-ack": EASY | {"switchover_ack": True},
     "TLS, shared key": EASY | {"tls": "psk"},
     "TLS, certificates": EASY | {"tls": "x509"},

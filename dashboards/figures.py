@@ -20,6 +20,8 @@ OUTCOME_WORDS = {
     "cancelled": "was cancelled",
 }
 
+SNAPSHOT = "snapshot"
+
 TAKEN = (
     "total_seconds", "iterations", "blackout_seconds", "blackout_upper_bound", "stop_resume_seconds",
     "qemu_downtime_seconds", "longest_silence_seconds", "settle_seconds_per_gib_mean", "migrate_seconds_per_gib_mean",
@@ -38,6 +40,7 @@ class Figures:
 
     run: str
     scenario: str
+    kind: str = "migration"
     outcome: str | None
     reason: str | None = None
     limit_reached: str | None = None
@@ -135,6 +138,7 @@ def figures_of(record: RunRecord, summary: Summary) -> Figures:
     return Figures(
         run=record.run,
         scenario=record.scenario_name,
+        kind=record.kind,
         outcome=record.outcome,
         reason=record.reason,
         limit_reached=record.limit_reached,
@@ -164,8 +168,9 @@ def in_words(figures: Figures) -> str:
     elif figures.outcome == "not_converged":
         felt.append("stayed on the source")
     if figures.slowdown is not None:
-        felt.append(f"ran {digits(figures.slowdown)} times slower than before while it migrated"
-                    if figures.slowdown >= 1.1 else "kept its pace while it migrated")  # fmt: skip
+        while_ = "while its snapshot was saved" if figures.kind == SNAPSHOT else "while it migrated"
+        felt.append(f"ran {digits(figures.slowdown)} times slower than before {while_}"
+                    if figures.slowdown >= 1.1 else f"kept its pace {while_}")  # fmt: skip
     sentence = f"{said}; the guest {' and '.join(felt)}." if felt else f"{said}."
     return sentence if not figures.reason else f"{sentence} Reason: {figures.reason.rstrip('.')}."
 

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from dashboards.colours import outcome_meaning, palettes
 from dashboards.document import document, swatch
-from dashboards.figures import Figures, best_in_words, figures_of, in_words
+from dashboards.figures import SNAPSHOT, Figures, best_in_words, figures_of, in_words
 from dashboards.report_figure import Json, run_figure
 from dashboards.report_lines import iterations, statuses
 from dashboards.report_overlay import overlay_figure
@@ -80,7 +80,8 @@ def page(views: Sequence[RunView]) -> str:
 def what_was_run(records: Sequence[RunRecord]) -> str:
     """The experiment in one sentence: what the runs have in common."""
     first = records[0]
-    count = "One migration" if len(records) == 1 else f"{len(records)} migrations"
+    what = "snapshot" if all(record.kind == SNAPSHOT for record in records) else "migration"
+    count = f"One {what}" if len(records) == 1 else f"{len(records)} {what}s"
     if first.hardware is None or first.workload is None:
         return f"{count} of a virtual machine that was only observed, on {first.host.name}."
     same_machine = all((record.hardware, record.workload) == (first.hardware, first.workload) for record in records)

@@ -61,7 +61,7 @@ class RunView:
         ]
 
     def dark_span(self) -> tuple[float, float] | None:
-        """When the guest stood still: the source's STOP to the destination's RESUME; None where it never switched."""
+        """When the guest stood still: STOP at the source to RESUME, wherever that was; None where it never stood."""
         stop_ns, resume_ns = self.summary.stop_ns, self.summary.resume_ns
         if stop_ns is None or resume_ns is None:
             return None

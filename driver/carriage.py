@@ -39,11 +39,6 @@ class Carriage:
         """The facts of the transport."""
         return TRANSPORTS[self.transport]
 
-    @property
-    def kind(self) -> str:
-        """The kind of run that this makes: `migration`, or `save` where the guest goes through a file."""
-        return "save" if self.carrier.saves else "migration"
-
     def check_carriage(self) -> None:
         """Check what no setting can say by itself.
 

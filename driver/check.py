@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable
 
 from driver.check_binary import COMPANIONS, BinaryFacts, ask_binary
-from driver.doctor import userfaultfd_refusal
+from driver.doctor import USERFAULTFD_REMEDY, userfaultfd_refusal
 from driver.hardware import Hardware
 from driver.machine import machine_type
 from driver.record import Binary
@@ -55,7 +55,9 @@ async def refusal(
     except UnsupportedError as error:
         return str(error)
     if "post-copy" in scenario.strategies and (why := no_userfaultfd()):
-        return f"post-copy: {why}: sysctl vm.unprivileged_userfaultfd=1 allows it, or run as root"
+        return f"post-copy: {why}: {USERFAULTFD_REMEDY}"
+    if scenario.background_snapshot and (why := userfaultfd_refusal()):
+        return f"background-snapshot: {why}: {USERFAULTFD_REMEDY}"
     return None
 
 
@@ -139,10 +141,24 @@ def _recovery(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> st
 
 
 def _disk(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    if hardware.disk_mib and scenario.background_snapshot:
+        return (
+            "a snapshot holds no disk: QEMU refuses pause-before-switchover, which the disk's mirror needs, beside it"
+        )
     if hardware.disk_mib and scenario.carrier.saves:
         return f"a disk is mirrored to a QEMU that listens; {scenario.transport} saves the guest to a file"
     if hardware.disk_mib and scenario.attempts > 1:
         return f"a disk is mirrored to one destination, and attempts={scenario.attempts} may want another"
+    return None
+
+
+def _snapshot(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> str | None:  # noqa: ARG001
+    """QEMU accepts both together, and then cannot load the file that it wrote (docs/qemu.md; seen with 10.0.2)."""
+    if scenario.background_snapshot and "mapped-ram" in scenario.carrier.capabilities:
+        return (
+            f"QEMU {binary.version} saves a background snapshot to a mapped-ram file that it cannot load"
+            " (Operation not permitted); exec-file and file can be loaded"
+        )
     return None
 
 
@@ -161,5 +177,5 @@ def _known_fault(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) ->
 
 RULES: tuple[Rule, ...] = (
     _machine, _address, _unknown, _no_such_choice, _companion, _conflict, _zero_copy, _mapped_ram, _dirty_ring,
-    _recovery, _disk, _known_fault,
+    _recovery, _disk, _snapshot, _known_fault,
 )  # fmt: skip

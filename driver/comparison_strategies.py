@@ -259,8 +259,26 @@ VERSIONS = of_members(
     ),
 )  # fmt: skip
 
+SNAPSHOTS = of_members(
+    "background-snapshot", "what a snapshot of a guest that runs on costs it, against a guest that is saved and loaded",
+    "saved to a file, or background snapshot to a file or a waiting QEMU; QEMU of the system, QEMU 10.0",
+    tuple(
+        Member(scenario=scenario, hardware=HARDWARE, workload=replace(WORKLOAD, probe_hz=100), qemu=qemu)
+        for qemu in (SYSTEM, NEWER)
+        for scenario in _with(
+            UNCAPPED,
+            *(
+                {"transport": transport} | background
+                for transport in ("exec-file", "file")
+                for background in ({}, {"background_snapshot": True})
+            ),
+            {"transport": "unix", "background_snapshot": True},
+        )
+    ),
+)  # fmt: skip
+
 OURS = (
     COMBINATIONS, DOWNTIME_RAMPS, POST_COPY, RECOVERY, SECOND_ATTEMPT, THROTTLE, MULTIFD_COMPRESSION,
     MULTIFD_ZERO_PAGES, TLS, SWITCHOVER, TRANSPORTED, LINKS, PARALLEL, WORKED, COMPRESSION_PAYS, XBZRLE_PAYS,
-    PRE_COPY_SUFFICES, BLOCK_MIGRATION, VERSIONS,
+    PRE_COPY_SUFFICES, BLOCK_MIGRATION, VERSIONS, SNAPSHOTS,
 )  # fmt: skip

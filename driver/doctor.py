@@ -21,6 +21,7 @@ from workload.kernel import Kernel, find_kernel
 
 USERFAULTFD_SYSCALL = {"x86_64": 323, "aarch64": 282}
 USERFAULTFD_SYSCTL = Path("/proc/sys/vm/unprivileged_userfaultfd")
+USERFAULTFD_REMEDY = "sysctl vm.unprivileged_userfaultfd=1 allows it, or run as root"
 COMMAND_SECONDS = 10.0
 WANTED_FREE_BYTES = 2 << 30
 WANTED_DISK_BYTES = 1 << 30
@@ -58,7 +59,7 @@ async def examine(binary: str, kernel: Path | None, data: Path, cache: Path) -> 
 
 
 def userfaultfd_refusal() -> str | None:
-    """Say why this process may not use userfaultfd, which post-copy's destination needs; None where it may."""
+    """Say why this process may not use userfaultfd, which post-copy and snapshots need; None where it may."""
     number = USERFAULTFD_SYSCALL.get(platform.machine())
     if number is None:
         return f"userfaultfd is not known on {platform.machine()}"
@@ -133,7 +134,7 @@ def _post_copy() -> Finding:
         return Finding(subject="post-copy", found=True, needed=False, detail="userfaultfd answers")
     return Finding(
         subject="post-copy", found=False, needed=False, detail=refusal,
-        disables="post-copy: such runs end as `unsupported`",
+        disables="post-copy and background snapshots: such runs end as `unsupported`",
         remedy="sysctl vm.unprivileged_userfaultfd=1, or run as root",
     )  # fmt: skip
 

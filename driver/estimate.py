@@ -19,7 +19,8 @@ PASSES, STALL_PASSES, THROTTLE_PASSES = 3, 5, 2
 
 def estimate_seconds(scenario: Scenario, hardware: Hardware, workload: Workload, *, warm_start: bool) -> float:
     """Seconds from boot to record: the first pass, then as many as the strategy waits for, at most its limits."""
-    bandwidth = min(scenario.bandwidth_bytes_per_second, STREAM_BYTES_PER_SECOND)
+    cap = STREAM_BYTES_PER_SECOND if scenario.background_snapshot else scenario.bandwidth_bytes_per_second
+    bandwidth = min(cap, STREAM_BYTES_PER_SECOND)
     working_set = workload.working_set_mib * MIB
     again = working_set / bandwidth
     first = min(hardware.memory_bytes, GUEST_BYTES + working_set) / bandwidth
@@ -30,6 +31,8 @@ def estimate_seconds(scenario: Scenario, hardware: Hardware, workload: Workload,
 
 
 def _moving(scenario: Scenario, first: float, again: float) -> float:
+    if scenario.background_snapshot:
+        return first  # each page once
     limited = first + again * scenario.max_iterations
     if again <= scenario.downtime_limit_seconds:
         return min(first + again * PASSES, limited)

@@ -6,7 +6,7 @@ import asyncio
 import statistics
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,12 @@ class GuestLostError(MigrascopeError):
     """The guest is gone: it panicked, its QEMU died, or it fell silent while it should run."""
 
     exit_status = 5
+
+
+class CopyLostError(MigrascopeError):
+    """A copy of the guest does not go on where it was loaded; the guest itself does."""
+
+    exit_status = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,25 +87,38 @@ def steady_pace(lines: Sequence[Line], vcpus: int, since_ns: int, now_ns: int) -
 
 
 class Guest:
-    """Follows the consoles of the QEMUs, by role; `ready` is known from the start where the guest is restored."""
+    """Follows the consoles of the QEMUs, by role; `ready` is known from the start where the guest is restored.
+
+    `homes` are the roles between which the guest moves (None: all): on another's console a copy of it prints, whose
+    signs are none of the guest's.
+    """
 
     def __init__(
-        self, vcpus: int, consoles: Mapping[str, Path], ready: Ready | None = None, bounds: Settle | None = None
+        self,
+        vcpus: int,
+        consoles: Mapping[str, Path],
+        ready: Ready | None = None,
+        bounds: Settle | None = None,
+        homes: Collection[str] | None = None,
     ) -> None:
         self.vcpus = vcpus
         self.bounds = bounds or Settle()
         self.ready = ready
         self.heard_ns = time.monotonic_ns()
         self._consoles = consoles
+        self._homes = consoles.keys() if homes is None else homes
         self._followers: dict[str, Follower] = {}
         self.error: str | None = None  # its own error line, after which it powers off
         self._lines: deque[Line] = deque(maxlen=LINES_KEPT)
         self._ticks: Counter[str] = Counter()  # by role
+        self._first_tick: dict[str, int] = {}
+        self._last_tick: dict[str, int] = {}
 
     @property
     def panicked(self) -> str | None:
         """The kernel's panic message, once there was one."""
-        return next((f.parser.panicked for f in self._followers.values() if f.parser.panicked), None)
+        parsers = [follower.parser for role, follower in self._followers.items() if role in self._homes]
+        return next((parser.panicked for parser in parsers if parser.panicked), None)
 
     @property
     def failure(self) -> str | None:
@@ -192,6 +211,33 @@ class Guest:
                 raise GuestLostError(f"guest: printed nothing on the {role} in {patience:g} s after it went on")
         return now(), done
 
+    def last_tick(self, role: str) -> int | None:
+        """The number of the last tick on a role's console; None where there was none yet."""
+        return self._last_tick.get(role)
+
+    async def copy_goes_on(self, role: str) -> int | None:
+        """Wait until a copy of the guest has printed a line of each vCPU, and a tick where it ticks.
+
+        Returns the number of its first tick, None where it does not tick.
+
+        Raises:
+            CopyLostError: it printed nothing of the kind within 10 s, or panicked.
+        """
+        parser, ticks = self._followers[role].parser, bool(self.ready and self.ready.tick_ms)
+
+        def heard() -> bool:
+            lines = pace(self._since(0, role), self.vcpus) is not None
+            return parser.panicked is not None or (lines and (not ticks or role in self._first_tick))
+
+        done = await self._until(heard, SILENCE_SECONDS)
+        if parser.panicked:
+            raise CopyLostError(f"{role}: the guest panicked once it went on from its snapshot: {parser.panicked}")
+        if not done:
+            raise CopyLostError(
+                f"{role}: the guest printed nothing in {SILENCE_SECONDS:g} s of going on from its snapshot"
+            )
+        return self._first_tick.get(role)
+
     def _ticks_wanted(self) -> int:
         """Ticks that a recovered guest has printed: enough for a blackout, and never more than half its bound takes."""
         tick_ms = self.ready.tick_ms if self.ready else 0
@@ -225,18 +271,21 @@ class Guest:
 
     def _take(self, role: str, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
-            self.heard_ns = arrival.stamp_ns
+            if role in self._homes:
+                self.heard_ns = arrival.stamp_ns
             match arrival.record:
                 case Xor() as xor:
                     self._lines.append(
                         Line(role=role, stamp_ns=arrival.stamp_ns, vcpu=xor.vcpu, bytes=xor.bytes,
                              taken_ns=xor.taken_ns)
                     )  # fmt: skip
-                case Tick():
+                case Tick() as tick:
                     self._ticks[role] += 1
+                    self._first_tick.setdefault(role, tick.sequence)
+                    self._last_tick[role] = tick.sequence
                 case Ready() as ready:
                     self.ready = ready
-                case GuestError() as error:
+                case GuestError() as error if role in self._homes:
                     self.error = error.text
 
     def _since(self, since_ns: int, role: str) -> list[Line]:

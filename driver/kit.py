@@ -67,13 +67,14 @@ class Kit:
         runtime: Path,
         *,
         incoming: bool,
+        runs: bool = True,
         prefix: tuple[str, ...] = (),
         watch_socket: Path | None = None,
     ) -> Launch:
         """The launch of a run's source or destination; its files stand in the run directory, sockets in `runtime`.
 
-        `prefix` is what its host puts before the command line, `watch_socket` where its host has the exporter's monitor
-        reached (None: in `runtime`).
+        `runs`: a destination lets the guest run by itself once it has it. `prefix` is what its host puts before the
+        command line, `watch_socket` where its host has the exporter's monitor reached (None: in `runtime`).
         """
         return Launch(
             role=role,
@@ -91,8 +92,7 @@ class Kit:
             log=run.log(role),
             watch_socket=watch_socket or runtime / f"{role}.sock",
             incoming=incoming,
-            # the destination must run by itself once it has been migrated to
-            paused=role == "source",
+            paused=role == "source" or not runs,
             disk=run.disk(role) if self.hardware.disk_mib else None,
             gib_pages=self.workload.guest_page_size == "1g-hugetlb",
         )

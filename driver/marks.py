@@ -10,8 +10,23 @@ import orjson
 
 from driver.datadir import RunDir, append_line
 
-PHASES = ("start", "negotiate", "boot", "restore", "settle", "mirror", "migrate", "switchover", "recover", "end")
-"""The phases of a run in their order; `restore` stands for `boot` in a warm start, `mirror` is there with a disk."""
+PHASES = (
+    "start",
+    "negotiate",
+    "boot",
+    "restore",
+    "settle",
+    "mirror",
+    "migrate",
+    "switchover",
+    "recover",
+    "load",
+    "end",
+)
+"""The phases of a run in their order; `restore` stands for `boot` in a warm start, `mirror` is there with a disk.
+
+A snapshot has no `switchover`, and is loaded once its guest has recovered.
+"""
 
 KINDS = ("phase", "action", "outcome")
 

@@ -44,8 +44,9 @@ class Reporter(Protocol):
 class Migration:
     """Steers one migration by QEMU's events, and by a poll where an event should go missing.
 
-    `load` is called once the source has completed, where the guest was saved to a file that is still to be loaded;
-    `let_go` as the guest stands still for the switchover, where QEMU waits for leave to go on with it.
+    `load` is called once the source has completed, where the guest was saved to a file: that is to be complete, and
+    loaded unless the guest stays; `let_go` as the guest stands still for the switchover, where QEMU waits for leave to
+    go on with it.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Migration:
         self._load = load
         self._let_go = let_go
         self._steps = scenario.steps
+        self._stays = scenario.background_snapshot
         self._judge = Judge(
             downtime_limit_seconds=scenario.downtime_limit_seconds,
             bandwidth_limit=scenario.bandwidth_bytes_per_second,
@@ -165,7 +167,7 @@ class Migration:
             case "source", "MIGRATION_PASS":
                 self._iteration = max(self._iteration, int(event.data["pass"]))
                 self._judge.passed(event.stamp_ns, int(event.data["pass"]))
-            case "source", "STOP" if not self._dark:
+            case "source", "STOP" if not self._dark and not self._stays:
                 self._dark = True
                 self._judge.restart()
                 self._reporter.phase("switchover", event.stamp_ns)
@@ -301,9 +303,8 @@ class Migration:
         """Cancel, once; a migration that completes in the same moment has completed."""
         progress = Progress.parse(self.final)
         self._reporter.action("limit", {"limit": limit} | self._acted_on(progress))
-        words = f"{limit} limit reached in iteration {self._iteration}"
-        if limit == "schedule":
-            words = f"cancelled by its schedule in iteration {self._iteration}"
+        where = "while the snapshot was saved" if self._stays else f"in iteration {self._iteration}"
+        words = f"{'cancelled by its schedule' if limit == 'schedule' else f'{limit} limit reached'} {where}"
         if self.split:
             return Ending(outcome="failed", reason=f"{words}, in post-copy, which cannot be cancelled",
                           limit_reached=limit)  # fmt: skip
@@ -331,7 +332,8 @@ class Migration:
             return Ending(outcome="failed", reason="the migration was cancelled by somebody else")
         if self._load:
             await self._load()
-        await self._see_resume()
+        if not self._stays:
+            await self._see_resume()
         # QEMU 7.2 may say `completed` before it has worked out its times
         deadline = time.monotonic() + FINAL_SECONDS
         while not progress.fields.get("total_seconds") and time.monotonic() < deadline:

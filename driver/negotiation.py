@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from driver.doctor import userfaultfd_refusal
+from driver.doctor import USERFAULTFD_REMEDY, userfaultfd_refusal
 from driver.monitor import Commands, RefusedError
 from driver.scenario import Scenario
 from driver.strategy import capabilities, parameters
@@ -49,6 +49,6 @@ async def negotiate(
             await qemu.execute("migrate-set-parameters", values)
         except RefusedError as error:
             why = userfaultfd_refusal() if "postcopy-ram" in names else None
-            remedy = f"; {why}: sysctl vm.unprivileged_userfaultfd=1 allows it, or run as root" if why else ""
+            remedy = f"; {why}: {USERFAULTFD_REMEDY}" if why else ""
             raise UnsupportedError(f"{error}{remedy}") from error
     return {"capabilities": list(names), "parameters": values}

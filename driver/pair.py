@@ -118,7 +118,13 @@ async def launched_pair(
         async def launch(role: str) -> Qemu:
             host, incoming = hosts[role], role == "destination" or restores
             launched = kit.launch(
-                role, run, runtime, prefix=host.prefix, watch_socket=host.watch_socket, incoming=incoming
+                role,
+                run,
+                runtime,
+                prefix=host.prefix,
+                watch_socket=host.watch_socket,
+                incoming=incoming,
+                runs=scenario.kind != "snapshot",
             )
             return await stack.enter_async_context(Qemu(launched, events, host.start))
 

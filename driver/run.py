@@ -21,11 +21,11 @@ from driver.disk import check_room
 from driver.disk_mirror import DiskMirror, MirrorLostError
 from driver.doctor import userfaultfd_refusal
 from driver.facts import git_revision, host_facts
-from driver.guest import Guest, GuestLostError
+from driver.guest import CopyLostError, Guest, GuestLostError
 from driver.kit import check_fits, find_kit
 from driver.ledger import Ending, Ledger
 from driver.lock import driver_lock, run_lock
-from driver.migration import Migration
+from driver.migration import Load, Migration
 from driver.monitor import Event, RefusedError
 from driver.negotiation import negotiate
 from driver.pair import Pair, launched_pair
@@ -37,6 +37,7 @@ from driver.remote_qemu import bring_keys, host_of
 from driver.request import Request, new_run_id
 from driver.runtime import run_runtime_dir
 from driver.saving import Saving
+from driver.snapshot import Taken, prove
 from driver.stream import open_stream
 from driver.targets import targets_of, write_targets
 from driver.tls import Credentials, make_credentials
@@ -177,7 +178,7 @@ class _Run:
             return Ending(outcome="guest_lost", reason=str(error))
         except QemuDiedError as error:
             return ending_of_death(error, self.guest, self.migration)
-        except (RefusedError, MirrorLostError) as error:
+        except (RefusedError, MirrorLostError, CopyLostError) as error:
             return Ending(outcome="failed", reason=str(error))
         except UnsupportedError as error:
             return Ending(outcome="unsupported", reason=str(error))
@@ -214,16 +215,19 @@ class _Run:
             self.ledger.learn(clock_offset=await remote.clock())
         consoles = {role: self.run.console(role) for role in pair.qemus}
         self.guest = await stack.enter_async_context(
-            Guest(kit.hardware.vcpus, consoles, image.ready if image else None, self.request.settle)
-        )
-        if scenario.kind == "save":
+            Guest(
+                kit.hardware.vcpus, consoles, image.ready if image else None, self.request.settle,
+                homes=("source",) if scenario.background_snapshot else None,
+            )
+        )  # fmt: skip
+        if scenario.carrier.saves:
             self.saving = Saving(scenario.transport, pair.route, pair.destination, self.ledger.clock)
         mirror = None
         if kit.hardware.disk_mib:
             mirror = DiskMirror(scenario, pair.source, pair.destination, pair.route, self.ledger)
         self.attempts = attempts = Attempts(
             scenario, pair, self.events, self.ledger, self.request.hardware.memory_bytes,
-            load=self.saving.load if self.saving else None, let_go=mirror.let_go if mirror else None,
+            load=self._after_save(), let_go=mirror.let_go if mirror else None,
         )  # fmt: skip
         migration = attempts.migration
         return await race(
@@ -281,20 +285,31 @@ class _Run:
         seat, longest = self.request.seat, float(scenario.max_time_seconds * scenario.attempts)
         if seat:
             await seat.turn(scenario.convoy_guests, scenario.convoy_order, longest)
+        taken_from = guest.last_tick("source")
         self.ledger.phase("migrate")
         ending = await attempts.go(
             address, lambda: self._renew(pair), lambda migration: destination_dies(pair.destination, migration)
         )
         if ending.outcome == "failed" and (words := await pair.destination.exit_words()):
             ending = dataclasses.replace(ending, reason=f"{ending.reason}; {words}")
+        taken = Taken(first_tick=taken_from, last_tick=guest.last_tick("source"))
         if not attempts.migration.split:
             await self._recover(guest, attempts.migration, settled)
+        if scenario.background_snapshot and ending.outcome == "completed":
+            self.ledger.phase("load")
+            await prove(self.saving, destination, guest, self.ledger, taken)
         if self.remote:
             self.ledger.learn(clock_offset=await self.remote.clock(self.ledger.record.clock_offset))
         if seat:
             await seat.all_home(scenario.convoy_guests, longest)
         self.ledger.phase("end")
         return ending
+
+    def _after_save(self) -> Load | None:
+        """What is to be done once the guest has been saved to a file; its snapshot is loaded later."""
+        if self.saving is None:
+            return None
+        return self.saving.complete if self.request.scenario.background_snapshot else self.saving.load
 
     async def _renew(self, pair: Pair) -> str:
         """Put a new destination in the place of one whose migration was cancelled; returns where it listens."""

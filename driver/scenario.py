@@ -9,7 +9,18 @@ from typing import Any
 
 from driver.carriage import Carriage
 from driver.scenario_name import scenario_name
-from driver.scenario_settings import Compression, Convoy, Disk, Limits, Multifd, PostCopy, Steps, Stream, Throttling
+from driver.scenario_settings import (
+    Compression,
+    Convoy,
+    Disk,
+    Limits,
+    Multifd,
+    PostCopy,
+    Snapshot,
+    Steps,
+    Stream,
+    Throttling,
+)
 from driver.schedule import (
     CANCEL,
     CUT,
@@ -39,6 +50,7 @@ STRATEGIES: dict[str, dict[str, Any]] = {
     "compress": {"compress_threads": 2},
     "multifd": {"multifd_channels": 4},
     "zero-copy": {"multifd_channels": 4, "zero_copy_send": True, "transport": "tcp"},
+    "background-snapshot": {"background_snapshot": True, "transport": "exec-file"},
 }
 """Each strategy's name with the fields (and their usual values) that turn it on."""
 
@@ -58,17 +70,17 @@ _SWITCHES = {"auto_converge_increment": "auto_converge_increment", "auto_converg
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scenario(Convoy, Carriage, Disk, Stream, Multifd, Compression, Throttling, PostCopy, Steps, Limits):
+class Scenario(Convoy, Carriage, Snapshot, Disk, Stream, Multifd, Compression, Throttling, PostCopy, Steps, Limits):
     """One experiment's conditions; equal values mean the same experiment. 0 turns a strategy's field off."""
 
     def __post_init__(self) -> None:
         check_settings(self)
         self.check_carriage()
         self._spell()
-        if self.attempts > 1 and self.carrier.saves:
+        if self.attempts > 1 and (self.carrier.saves or self.background_snapshot):
+            what = "background_snapshot" if self.background_snapshot else f"transport={self.transport}"
             raise BadValueError(
-                f"scenario.attempts={self.attempts}: want 1 with transport={self.transport}, which has no destination"
-                " to try anew"
+                f"scenario.attempts={self.attempts}: want 1 with {what}, which has no destination to try anew"
             )
         if self.auto_converge_initial > self.auto_converge_max:
             raise BadValueError(
@@ -92,6 +104,8 @@ class Scenario(Convoy, Carriage, Disk, Stream, Multifd, Compression, Throttling,
             self.check_able("back_channel", "has no way back, which TLS needs")
         if self.multifd_channels:
             self.check_able("multifd", "has one channel only, multifd wants several")
+        if self.background_snapshot:
+            self._check_snapshot()
         for step in parse_schedule(self.schedule):
             base = _SWITCHES.get(step.what)
             if base and not getattr(self, base):
@@ -129,8 +143,18 @@ class Scenario(Convoy, Carriage, Disk, Stream, Multifd, Compression, Throttling,
             "compress": self.compress_threads > 0,
             "multifd": self.multifd_channels > 0,
             "zero-copy": self.zero_copy_send,
+            "background-snapshot": self.background_snapshot,
         }
         return tuple(name for name in STRATEGIES if on.get(name)) or ("none",)
+
+    @property
+    def kind(self) -> str:
+        """The kind of run that this makes.
+
+        `migration`; `save` where the guest goes through a file; `snapshot` where it stays and runs on, and the
+        destination has a copy.
+        """
+        return "snapshot" if self.background_snapshot else "save" if self.carrier.saves else "migration"
 
     @property
     def strategy(self) -> str:
@@ -151,6 +175,23 @@ class Scenario(Convoy, Carriage, Disk, Stream, Multifd, Compression, Throttling,
     def name(self) -> str:
         """A name computed from the values, of `[a-z0-9.-]` only: two names differ when two scenarios do."""
         return scenario_name(self, parse_schedule(self.schedule))
+
+    def _check_snapshot(self) -> None:
+        """Check what a background snapshot wants: a QEMU here that loads it, no step that waits for what never comes.
+
+        Raises:
+            BadValueError: the settings do not go with it.
+        """
+        if self.hosts == "ssh":
+            raise BadValueError(
+                "scenario.background_snapshot: want hosts=here or namespaces: it is loaded on this host"
+            )
+        for step in self.steps:
+            if step.what != CANCEL or step.when.kind != SECONDS:
+                raise BadValueError(
+                    f"scenario.background_snapshot: {str(step)!r} is no step of a snapshot, which sends each page once"
+                    " and knows no limits; want `N s: cancel` or none"
+                )
 
     def _spell(self) -> None:
         """Spell the schedule in one way; a step that has a field of its own goes there, unless the field is taken."""

@@ -28,6 +28,7 @@ HEADS: Mapping[str, tuple[tuple[str, ...], Callable[[Scenario], str]]] = {
         ("compress_decompress_threads", "compress_level"),
         lambda s: f"compress-{s.compress_threads}-{s.compress_decompress_threads}-{s.compress_level}",
     ),
+    "background_snapshot": ((), lambda _: "background-snapshot"),
     "multifd_channels": (
         ("multifd_compression", "multifd_level"),
         lambda s: (

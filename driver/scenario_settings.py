@@ -205,6 +205,16 @@ class Stream:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """How a guest is saved while it runs on."""
+
+    background_snapshot: bool = setting(
+        False, unit="", group="snapshot",
+        help="save the guest as it is at the start, and let it run on: what it is about to write is saved first",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
 class Convoy:
     """Several guests that leave one host for another over the same link."""
 

@@ -139,6 +139,14 @@ class ZeroCopy(Nothing):
         return ("zero-copy-send",)
 
 
+class BackgroundSnapshot(Nothing):
+    """Save the guest as it was at the start while it runs on; the source needs userfaultfd for it."""
+
+    def capabilities(self, scenario: Scenario) -> tuple[str, ...]:  # noqa: ARG002
+        """Background-snapshot."""
+        return ("background-snapshot",)
+
+
 STRATEGIES: dict[str, Strategy] = {
     "none": Nothing(),
     "pause": Nothing(),
@@ -151,6 +159,7 @@ STRATEGIES: dict[str, Strategy] = {
     "compress": Compress(),
     "multifd": Multifd(),
     "zero-copy": ZeroCopy(),
+    "background-snapshot": BackgroundSnapshot(),
 }
 """Each strategy of `scenario.STRATEGIES`."""
 
@@ -159,10 +168,11 @@ def capabilities(scenario: Scenario, *, disk: bool = False) -> tuple[str, ...]:
     """QEMU's capabilities that a scenario wants, on both sides; with a disk it waits for that before the switchover.
 
     `events` is always on: events steer. With `return-path` the source says `completed` only once the destination has
-    it all; a transport without a way back has none.
+    it all; a transport without a way back has none, and QEMU refuses it beside background-snapshot.
     """
     wanted = ["events"]
-    wanted += ["return-path"] * (scenario.return_path and scenario.carrier.back_channel)
+    answers = scenario.return_path and scenario.carrier.back_channel and not scenario.background_snapshot
+    wanted += ["return-path"] * answers
     wanted += ["switchover-ack"] * scenario.switchover_ack
     wanted += scenario.carrier.capabilities
     wanted += ["pause-before-switchover"] * disk

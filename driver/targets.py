@@ -25,13 +25,14 @@ class Elsewhere:
 class Target:
     """One QEMU of a run: its role, process, the exporter's own monitor socket, its console file.
 
+    `console` is None where it tells of another guest than the run's: the copy that a snapshot was loaded into.
     `elsewhere` says that process and console are on another host.
     """
 
     role: str
     pid: int
     monitor: str
-    console: str
+    console: str | None
     elsewhere: Elsewhere | None = None
 
 
@@ -84,8 +85,8 @@ def targets_of(record: RunRecord, qemus: Mapping[str, Watched], sockets: Mapping
         clock=record.clock,
         targets=tuple(
             Target(
-                role=role, pid=qemu.pid, monitor=str(qemu.launch.watch_socket), console=str(qemu.launch.console),
-                elsewhere=elsewhere.get(role),
+                role=role, pid=qemu.pid, monitor=str(qemu.launch.watch_socket), elsewhere=elsewhere.get(role),
+                console=None if record.kind == "snapshot" and role == "destination" else str(qemu.launch.console),
             )
             for role, qemu in qemus.items()
         ),

@@ -119,7 +119,8 @@ class AttachedRun:
         ]
         # marks first: whether a status counts is known before the first poll
         yield MarksSource(self.run.marks, left.last_mark_ns, partial(self._marked, run))
-        yield from (self._console(target, left) for target in self._targets.targets)
+        yield from (self._console(target, Path(target.console), left) for target in self._targets.targets
+                    if target.console)  # fmt: skip
         yield from threads
         yield from self._monitors
 
@@ -134,8 +135,8 @@ class AttachedRun:
             return RemoteThreadsSource(target.role, target.elsewhere, clock, pace, metrics)
         return ThreadsSource(target.role, partial(self._pid, target.role), clock.stamp, pace, metrics)
 
-    def _console(self, target: Target, left: Left) -> ConsoleSource:
-        path, clock, resume = Path(target.console), self._targets.clock, left.console(target.role)
+    def _console(self, target: Target, path: Path, left: Left) -> ConsoleSource:
+        clock, resume = self._targets.clock, left.console(target.role)
         if target.elsewhere:
             return RemoteConsoleSource(target.role, path, target.elsewhere, clock, resume, self._metrics)
         return ConsoleSource(target.role, path, clock, resume, self._metrics)

@@ -21,6 +21,12 @@ NANO = 1e-9
 MOST_UNCERTAIN_NS = 5_000_000
 """How well the clock of a destination on another host must be known for a blackout."""
 
+NEVER_RESUMED = {
+    False: "the guest never resumed at the destination",
+    True: "the guest was not seen to stop and go on for its snapshot",
+}
+"""Why there is no blackout, by whether the guest stays."""
+
 
 def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], pa.Table]) -> Summary:
     """Derive a run's figures; `load` gives a measurement's table, without rows where there are none."""
@@ -61,16 +67,11 @@ def summarise(record: RunRecord, compaction: Compaction, load: Callable[[str], p
 
 def _paces(times: Timeline, load: Callable[[str], pa.Table]) -> dict[str, float | str]:
     table = load("guest_xor")
-    spans: dict[str, Span | None] = {"settle": times.settle, "migrate": None, "recover": times.recover}
-    if times.migration:
-        spans["migrate"] = Span(
-            start_ns=times.migration.start_ns,
-            end_ns=times.migration.end_ns if times.stop_ns is None else times.stop_ns,
-        )
+    spans: dict[str, Span | None] = {"settle": times.settle, "migrate": times.under_way, "recover": times.recover}
     absent = {
         "settle": "the run never settled",
         "migrate": "the migration never started",
-        "recover": "the guest never resumed at the destination",
+        "recover": NEVER_RESUMED[times.stays],
     }
     found: dict[str, float | str] = {}
     for name, span in spans.items():
@@ -100,7 +101,7 @@ def _pauses(record: RunRecord, times: Timeline, load: Callable[[str], pa.Table])
         end_ns = times.recover.end_ns if times.recover else times.migration.end_ns
         silence = longest_silence(ticks, times.migration.start_ns, end_ns, times.resume_ns)
     if times.resume_ns is None:
-        pause = Blackout(seconds=None, why="the guest never resumed at the destination")
+        pause = Blackout(seconds=None, why=NEVER_RESUMED[times.stays])
     elif record.hardware is not None and record.hardware.machine == "microvm":
         pause = Blackout(seconds=None, why="a microvm's clock may lose time (docs/qemu.md)")
     elif record.clock_offset and record.clock_offset.bound_ns > MOST_UNCERTAIN_NS:

@@ -7,7 +7,7 @@ from driver.downtime import link_speed
 from driver.record import RunRecord
 from exporter.index import opened
 
-STOPPING = frozenset({"pause", "post-copy", "recover", "multifd", "zero-copy"})
+STOPPING = frozenset({"pause", "post-copy", "recover", "multifd", "zero-copy", "background-snapshot"})
 """Strategies under which QEMU's downtime-bytes are not those of a last pass."""
 
 

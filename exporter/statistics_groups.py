@@ -35,6 +35,11 @@ class Group:
         """Whether nothing was done to make it converge: pre-copy as it is."""
         return bool(self.rows) and self.rows[0].strategy == "none"
 
+    @property
+    def stays(self) -> bool:
+        """Whether its guests were only snapshotted, and moved nowhere."""
+        return bool(self.rows) and self.rows[0].kind == "snapshot"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grouping:

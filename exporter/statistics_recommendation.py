@@ -1,6 +1,7 @@
 """Which way to take under a condition, at what cost, and how sure that is: a fixed rule over the evidence.
 
-1. Ways that completed as often as the best one, as far as can be told, are candidates.
+1. Ways that completed as often as the best one, as far as can be told, are candidates; snapshots, which move no guest,
+   only among themselves.
 2. Of these the one wins that costs its guest the fewest seconds of work (`lost_seconds`; total time where that is not
    known).
 3. Where plain pre-copy is a candidate and cannot be told from the winner, or costs its guest less than a tenth of a
@@ -85,7 +86,8 @@ def recommend(
     condition: Mapping[str, Value], groups: Sequence[GroupStatistics], found: Sequence[Contest]
 ) -> Recommendation:
     """Apply the rule to the groups of one condition."""
-    completed = [one for one in groups if one.convergence.count]
+    asked = [one for one in groups if not one.group.stays] or list(groups)
+    completed = [one for one in asked if one.convergence.count]
     metric = (
         "lost_seconds" if completed and all("lost_seconds" in one.figures for one in completed) else "total_seconds"
     )
@@ -97,7 +99,7 @@ def recommend(
     ]  # fmt: skip
     if not candidates:
         return Recommendation(
-            condition=condition, way=None, strength=LEANING, decided_by=metric, unreliable=tuple(groups)
+            condition=condition, way=None, strength=LEANING, decided_by=metric, unreliable=tuple(asked)
         )
     cheapest = min(candidates, key=lambda one: one.figures[metric].median)
     least = cheapest.figures[metric].median
@@ -123,7 +125,7 @@ def recommend(
         winner=winner,
         beaten=_met(found, condition, [metric], winner, others, BETTER),
         tied=tied,
-        unreliable=tuple(one for one in groups if one not in candidates),
+        unreliable=tuple(one for one in asked if one not in candidates),
         exceptions=_met(found, condition, list(METRICS), winner, others, WORSE),
     )
 

@@ -26,11 +26,11 @@ class Summary:
     """A run's figures in base units. A figure that is None has its reason in `why`, under its own name.
 
     `*_seconds_per_gib_*` is what one vCPU took for one GiB, on the guest's clock: settled, from the migration's start
-    to STOP, and from RESUME to the end of recover. `blackout_seconds` is an upper bound where
-    `blackout_upper_bound`. `cpu_seconds` maps role -> kind of thread -> seconds over the migration (kind `process`:
-    the whole QEMU); `source_extra_resident_bytes` is what the source's QEMU took on meanwhile. `*_access_seconds_*` is
-    what one access of the guest to its memory took (`exporter.latency`): percentiles are upper bounds, within a factor
-    of two.
+    to STOP, and from RESUME to the end of recover; of a background snapshot from RESUME to its end, and from there on.
+    `blackout_seconds` is an upper bound where `blackout_upper_bound`. `cpu_seconds` maps role -> kind of thread ->
+    seconds over the migration (kind `process`: the whole QEMU); `source_extra_resident_bytes` is what the source's QEMU
+    took on meanwhile. `*_access_seconds_*` is what one access of the guest to its memory took (`exporter.latency`):
+    percentiles are upper bounds, within a factor of two.
     `disk_mirror_*` is what the mirror of the guest's disk took: to catch up, behind as the guest stopped, to write all
     out then, what the switchover waited for its end, what it copied; `*_disk_write_seconds` is the mean of the guest's
     writes, `_max` the longest from the migration's start on. Moments (`*_ns`) are of the run's clock.

@@ -42,7 +42,8 @@ class Timeline:
     `migration` runs from the migrate phase's start to the end that QEMU told of (else to the end of the phases), over
     all attempts where there were several.
     `stop_ns` and `resume_ns` are of the switchover that succeeded: STOP at the source, RESUME at the destination;
-    `running_ns` is the source's last RESUME before that STOP.
+    `running_ns` is the source's last RESUME before that STOP. A guest that `stays` (a background snapshot) stands still
+    at the start of it, from the source's STOP to its RESUME; it recovers from the snapshot's end on.
     """
 
     settle: Span | None
@@ -51,6 +52,17 @@ class Timeline:
     stop_ns: int | None
     resume_ns: int | None
     running_ns: int | None = None
+    stays: bool = False
+
+    @property
+    def under_way(self) -> Span | None:
+        """While the guest runs beside its migration: up to STOP, or, where it stays, from RESUME on."""
+        span = self.migration
+        if span is None:
+            return None
+        if self.stays:
+            return Span(start_ns=self.resume_ns or span.start_ns, end_ns=span.end_ns)
+        return Span(start_ns=span.start_ns, end_ns=span.end_ns if self.stop_ns is None else self.stop_ns)
 
 
 def events_of(table: pa.Table) -> list[Event]:
@@ -66,7 +78,9 @@ def timeline(record: RunRecord, events: Sequence[Event]) -> Timeline:
     )
     spans = _spans(record, events, last_ns)
     migrate, recover = spans.get("migrate"), spans.get("recover")
-    stop_ns, resume_ns = _switchover(events, migrate.start_ns) if migrate else (None, None)
+    stays = migrate is not None and _stays(record, events, migrate.start_ns)
+    find = _standstill if stays else _switchover
+    stop_ns, resume_ns = find(events, migrate.start_ns) if migrate else (None, None)
     migration = None
     if migrate:
         last_begin_ns = max([migrate.start_ns, *(event.time_ns for event in events if _begins_anew(event))])
@@ -74,18 +88,44 @@ def timeline(record: RunRecord, events: Sequence[Event]) -> Timeline:
                 and event.detail in _ENDED and event.time_ns >= last_begin_ns]  # fmt: skip
         phases = [spans[name].end_ns for name in ("migrate", "switchover") if name in spans]
         migration = Span(start_ns=migrate.start_ns, end_ns=max(told[:1] or phases))
+    back_ns = migration.end_ns if stays and migration and resume_ns else resume_ns
     return Timeline(
         settle=spans.get("settle"),
         migration=migration,
-        recover=Span(start_ns=resume_ns, end_ns=recover.end_ns if recover else last_ns) if resume_ns else None,
+        recover=Span(start_ns=back_ns, end_ns=recover.end_ns if recover else last_ns) if back_ns else None,
         stop_ns=stop_ns,
         resume_ns=resume_ns,
         running_ns=_last_resume(events, stop_ns) if stop_ns else None,
+        stays=stays,
     )
 
 
 def _begins_anew(event: Event) -> bool:
     return event.role == "driver" and event.name == f"action.{ATTEMPT}"
+
+
+def _stays(record: RunRecord, events: Sequence[Event], start_ns: int) -> bool:
+    """Whether the guest stayed where it was; of a VM of others its source tells: it runs as it has completed."""
+    if record.kind != "observed":
+        return record.kind == "snapshot"
+    running: bool | None = None
+    for event in events:
+        if event.role != "source" or event.time_ns < start_ns:
+            continue
+        if event.name in ("STOP", "RESUME"):
+            running = event.name == "RESUME"
+        elif event.detail == "status=completed":
+            return running is True
+    return False
+
+
+def _standstill(events: Sequence[Event], start_ns: int) -> tuple[int | None, int | None]:
+    """The first STOP at the source, and its RESUME after that."""
+    source = [event for event in events if event.role == "source" and event.time_ns >= start_ns]
+    stop_ns = next((event.time_ns for event in source if event.name == "STOP"), None)
+    if stop_ns is None:
+        return None, None
+    return stop_ns, next((e.time_ns for e in source if e.name == "RESUME" and e.time_ns >= stop_ns), None)
 
 
 def _last_resume(events: Sequence[Event], stop_ns: int) -> int | None:

@@ -37,6 +37,7 @@ class Verdicts:
         sender_cores: Callable[[], float | None] | None = None,
     ) -> None:
         self._scenario = scenario
+        self._stays = scenario is not None and scenario.background_snapshot
         self._link_bytes_per_second = link_bytes_per_second
         self._sender_cores = sender_cores
         self._begin()
@@ -79,6 +80,8 @@ class Verdicts:
             return
         if name == "MIGRATION_PASS" and isinstance(number := believed(data.get("pass")), float):
             self._judge.passed(time_ns, int(number))
+        elif self._stays:
+            return  # it stands still for its snapshot and runs on: nothing is switched over
         elif name == "STOP" or (name == "MIGRATION" and status == "postcopy-active"):
             self._judge.restart()
             self._over = True
@@ -93,7 +96,7 @@ class Verdicts:
             self._done.add(str(mark.detail.get("step", mark.name)))
 
     def limit_reached(self, time_ns: int) -> list[Sample]:
-        """A limit on time or iterations was reached: not converging, whatever the curve says.
+        """A limit on time or iterations was reached: not converging, whatever the curve says, but for a snapshot.
 
         The figures are those of the last boundary, or the alert that this keeps firing would lose its numbers.
         """
@@ -150,7 +153,7 @@ class Verdicts:
         fields: dict[str, float | str | None] = {
             "iteration": 0.0,
             "stalled": 0.0,
-            "not_converging": float(self._limit_reached),
+            "not_converging": float(self._limit_reached and not self._stays),
             "limit_reached": float(self._limit_reached),
             "step_to_come": self._step or NO_STEP,
         }

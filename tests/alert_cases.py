@@ -22,6 +22,7 @@ WHY: dict[str, tuple[str, str]] = {
     "7.2-guest-lost": (
         "MigrationFailed GuestSilent", "QEMU says completed, and the guest whose memory it lost never prints again"
     ),
+    "*-background-snapshot-cancelled": ("", "a snapshot was given up; its guest, which was to go nowhere, runs on"),
 }  # fmt: skip
 """Pattern of recordings -> the alerts that they deserve (separated by spaces), and why. All others deserve none."""
 

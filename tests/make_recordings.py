@@ -69,6 +69,10 @@ SCENARIOS: dict[str, Scenario] = {
     "multifd": replace(SOON, multifd_channels=2),
     "multifd-zstd": replace(SOON, multifd_channels=2, multifd_compression="zstd", transport="tcp"),
     "zero-copy": replace(SOON, multifd_channels=2, zero_copy_send=True, transport="tcp"),
+    "background-snapshot": replace(NEVER, background_snapshot=True, transport="exec-file"),
+    "background-snapshot-cancelled": replace(
+        NEVER, background_snapshot=True, transport="exec-file", schedule="0.05 s: cancel"
+    ),
     "tls-psk": replace(SOON, tls="psk"),
     "tls-x509-multifd": replace(SOON, tls="x509", multifd_channels=2, transport="tcp"),
     "switchover-ack": replace(SOON, switchover_ack=True, avail_switchover_mib_s=200),
@@ -81,7 +85,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "guest-lost": replace(NEVER, pause_iterations=3),
 }  # fmt: skip
-PROBED = frozenset({"post-copy-probed"})
+PROBED = frozenset({"post-copy-probed", "background-snapshot"})
 """Made with a probe of the guest's accesses to memory."""
 UNPROTECTED = frozenset({"guest-lost"})
 """Made without the 8 KiB that keep QEMU before 9.0 from losing guest memory (docs/qemu.md): the guest falls silent."""

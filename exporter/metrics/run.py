@@ -8,7 +8,7 @@ from exporter.metric import Metric
 
 SUMMARY = {
     "blackout_seconds": "How long the guest was dark at the switchover, by its ticks; under KVM an upper bound",
-    "stop_resume_seconds": "Time from STOP at the source to RESUME at the destination",
+    "stop_resume_seconds": "Time from STOP at the source to RESUME at the destination, of a snapshot at the source",
     "longest_silence_seconds": "Longest gap between the guest's ticks from the migration's start on",
     "qemu_downtime_seconds": "QEMU's own figure of the downtime",
     "total_seconds": "QEMU's own figure of the migration's length",
