@@ -153,6 +153,8 @@ def figures_of(record: RunRecord, summary: Summary) -> Figures:
 def in_words(figures: Figures) -> str:
     """The answer in one sentence: how it ended, when, and what the guest felt."""
     said = OUTCOME_WORDS.get(figures.outcome or "", "has not ended")
+    if figures.kind == SNAPSHOT and figures.outcome == "not_converged":
+        said = "was not saved"
     if figures.limit_reached:
         said += f" within its limit on {figures.limit_reached}"
     if figures.total_seconds is not None:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from dashboards.figures import figures_of, in_words
+from dashboards.report_page import what_was_run
 from driver.check import refusal, unsupported
 from driver.check_binary import BinaryFacts
 from driver.clock import Clock
@@ -29,7 +31,7 @@ from driver.snapshot import Taken, prove
 from exporter import history
 from exporter.start import start_exporter
 from exporter.timeline import Event, timeline
-from tests import captures, replay
+from tests import captures, recordings, replay
 from tests.driver_process import a_request
 from tests.fake_qemu import FakeQemu, reply
 from tests.real_runs import ended, names
@@ -220,6 +222,17 @@ def test_a_recorded_snapshot_stands_still_once_at_its_source_and_then_runs_on(na
     assert (times.under_way.start_ns, times.under_way.end_ns) == (times.resume_ns, end)
     assert times.recover
     assert times.recover.start_ns == end
+
+
+@pytest.mark.parametrize("name", recordings.names("*-background-snapshot*"))
+def test_a_snapshot_is_told_as_one(name: str, tmp_path: Path) -> None:
+    run = recordings.install(name, DataDir.open(tmp_path / "data"))
+    record, summary = recordings.record_of(name), history.summary(run)
+    words = in_words(figures_of(record, summary))
+    assert "migrate" not in words
+    assert words.startswith("was not saved within its limit on schedule" if "cancelled" in name else "completed, after")
+    assert "cancelled" in name or summary.during_access_seconds_p99
+    assert what_was_run([record]).startswith("One snapshot of a guest with 1 vCPU")
 
 
 @pytest.mark.parametrize("name", captures.names("*-background-snapshot"))
