@@ -76,7 +76,8 @@ class Saved:
     """What a guest's way through a file cost: seconds to save and to load it, the file's length, what it takes on disk.
 
     Saving ends when the file is complete; loading begins then, and ends when the guest runs again (None: it never
-    did). A mapped-ram file has holes, so it takes less than its length.
+    did). A snapshot's loading begins later, and ends when the destination, which stays stopped, has it. A mapped-ram
+    file has holes, so it takes less than its length.
     """
 
     save_seconds: float
@@ -90,8 +91,9 @@ class RunRecord:
     """One run as its driver knows it.
 
     A field that has been added since schema 1 was first written is marked `YOUNGER`, so that every record can be read.
-    `kind` is `migration`, `save` (the guest went through a file; `saved` says what that cost), or `observed`: an
-    exporter wrote it of a VM that something else runs, whose name is `vm`; its scenario, hardware and workload are
+    `kind` is `migration`, `save` (the guest went through a file; `saved` says what that cost), `snapshot` (it stayed,
+    and a copy of it was saved and loaded; `saved` likewise, unless it went to the destination at once), or `observed`:
+    an exporter wrote it of a VM that something else runs, whose name is `vm`; its scenario, hardware and workload are
     None.
     `convoy` is the same for all guests of a convoy: the first one's id.
     `destination_host` is the destination's where it is not `host`, and `clock_offset` its clocks against this one's.
