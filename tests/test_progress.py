@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driver.progress import FIELDS, Progress
+from driver.progress import FIELDS, UNFILLED, Progress
 from tests import captures
+from tests.golden import Golden
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
@@ -18,12 +22,49 @@ JSON = st.recursive(
 )
 
 
-@pytest.mark.parametrize("name", captures.names())
-def test_every_recorded_reply_parses_with_no_number_unmapped_or_dropped(name: str) -> None:
-    for _, progress in captures.replies(name):
-        assert progress.status
-        assert not progress.unmapped
-        assert not progress.dropped
+@pytest.mark.parametrize("version", ["7.2", "10.0"])
+def test_every_recorded_reply_is_read_whole_with_no_number_lost_and_none_invented(version: str, golden: Golden) -> None:
+    places: dict[str, list[float]] = defaultdict(list)
+    names: dict[str, list[float]] = defaultdict(list)
+    statuses: Counter[str] = Counter()
+    for reply in (reply for name in captures.names(f"{version}-*") for reply in every_reply(name)):
+        progress = Progress.parse(reply)
+        found = dict(numbers(reply))
+        unfilled = [place for place, value in found.items() if place in UNFILLED and not value]
+        assert (progress.unmapped, progress.dropped, progress.status) == ((), {}, reply.get("status"))
+        assert len(progress.fields) == len(found) - len(unfilled)
+        statuses[progress.status or "(none)"] += 1
+        for place, value in found.items():
+            places[place].append(value)
+        for name, value in progress.fields.items():
+            names[name].append(value)
+    text = {
+        "statuses": dict(sorted(statuses.items())),
+        "places of QEMU's reply": spans(places),
+        "names here, in base units": spans(names),
+    }
+    golden.check(f"progress-{version}.json", json.dumps(text, indent=1) + "\n")
+
+
+def every_reply(name: str) -> Iterator[dict[str, Any]]:
+    """The replies to query-migrate of a capture, of whichever QEMU."""
+    return (line.data for line in captures.read(name) if line.kind == "query-migrate" and isinstance(line.data, dict))
+
+
+def numbers(value: object, place: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a reply with its place in dots, the elements of lists by their index."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inner:
+        yield from numbers(each, f"{place}.{key}" if place else str(key))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value
+
+
+def spans(found: Mapping[str, list[float]]) -> dict[str, str]:
+    """How often each was said, and between which values."""
+    return {
+        name: f"{len(values)} times, {min(values):.6g} to {max(values):.6g}" for name, values in sorted(found.items())
+    }
 
 
 def test_units_become_base_units_and_what_qemu_did_not_say_stays_absent() -> None:
