@@ -65,7 +65,7 @@ def test_the_block_tells_runs_outcomes_the_run_under_way_and_what_is_left_in_80_
 
 def test_parked_cells_are_counted() -> None:
     lines = drawn(state(ENDED, Parked(time_ns=40 * SECOND, cell="a1", reason="3 failures in a row")), 50)
-    assert lines[-1] == "1 cells parked"
+    assert lines[-1] == "1 cell parked"
 
 
 def test_where_lines_stay_each_end_cut_and_parking_has_one() -> None:

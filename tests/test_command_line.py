@@ -122,7 +122,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("migrascope 0.")
 
 
-@pytest.mark.parametrize("words", ["query", "runs --json", "query runs --csv", "doctor"])
+@pytest.mark.parametrize("words", ["runs --json", "query runs --csv", "doctor"])
 def test_a_full_disk_behind_stdout_is_one_line_and_status_7(words: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "migrascope.main", *words.split(), "--data-dir", str(tmp_path)]
     with Path("/dev/full").open("w") as full:

@@ -149,7 +149,7 @@ def test_a_bad_phase_is_named_with_what_was_wanted(native: Path, phases: str, te
         ("5:tick_ms=5", "'tick_ms=5': want NAME=VALUE"),
         ("5:write_percent=", "'write_percent=': want 0 to 100 percent"),
         ("5:write_percent=101", "workload.write_percent=101: want 0 to 100 percent"),
-        ("5:pattern=zapf", "workload.pattern='zapf': want one of sequential"),
+        ("5:pattern=zapf", "workload.pattern='zapf': did you mean 'zipf'? want one of sequential"),
         ("5:pattern=idle hot", "want one of sequential"),
         ("/".join(["1:pattern=idle"] * 17), "want at most 16 of them in 512 characters, found 17 in 254"),
     ],
