@@ -4,7 +4,7 @@
 set -euo pipefail
 cache=${MIGRASCOPE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/migrascope}
 [ $# -ge 2 ] || { sed -n 2,3p "$0" >&2; exit 2; }
-report=$(realpath "$1") picture=$(realpath -m "$2") width=${3:-1200} height=${4:-1180}
+report=$(realpath "$1") picture=$(realpath -m "$2") width=${3:-1200} height=${4:-1270}
 [ -x "$cache/bin/chromium" ] || { echo "screenshot: $cache/bin/chromium is not there: run \`make test\` once" >&2; exit 1; }
 profile=$(mktemp -d)
 trap 'rm -rf "$profile"' EXIT
