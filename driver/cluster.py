@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from driver.campaign_cells import Cell
 from driver.campaign_executor import Command, Job
@@ -21,14 +19,13 @@ from driver.homecoming import bring_home, sweep_arrivals
 from driver.pace import measure_pace
 from driver.request import Request
 from driver.run_process import CANCEL_SECONDS, JobEnd
+from driver.scheduler import CONNECT_SECONDS, connected
 from driver.workers import Worker, free_worker, slots_of, unfit
-from workload.errors import BadValueError, MigrascopeError, UnsupportedError
+from workload.errors import MigrascopeError, UnsupportedError
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-CONNECT_SECONDS = 10.0
-CLOSE_SECONDS = 3.0
 ANSWER_SECONDS = 60.0
 LOOK_SECONDS = 0.5
 WORKER_SECONDS = 30.0
@@ -41,63 +38,18 @@ HOME_SECONDS = 300.0
 _log = logging.getLogger(__name__)
 
 
-def check_address(address: str, *, unencrypted: bool) -> str:
-    """Return a scheduler's address with its scheme.
-
-    Raises:
-        BadValueError: it is none, or neither encrypted nor on loopback though nobody said that this is meant.
-    """
-    whole = address if "://" in address else f"tcp://{address}"
-    parts = urlsplit(whole)
-    try:
-        complete = bool(parts.hostname and parts.port)
-    except ValueError:  # a port that is no number
-        complete = False
-    if parts.scheme not in ("tcp", "tls") or not complete:
-        raise BadValueError(f"scheduler {address!r}: want tcp://HOST:PORT or tls://HOST:PORT")
-    if parts.scheme == "tcp" and not _on_loopback(str(parts.hostname)) and not unencrypted:
-        raise BadValueError(
-            f"scheduler {address}: is not encrypted, and who reaches it can run programs on its workers; want tls://,"
-            " or --unencrypted in a network of your own"
-        )
-    return whole
-
-
 @asynccontextmanager
 async def cluster(
     address: str, command: Command, labels: Sequence[str], data: DataDir
 ) -> AsyncIterator[ClusterExecutor]:
     """Connect to a scheduler; its workers that have all of `labels` get runs, whose directories come to `data`.
 
-    Certificates for `tls://` are those of Dask's own configuration (`distributed.comm.tls`).
-
     Raises:
         UnsupportedError: distributed is not installed.
-        MigrascopeError: the scheduler does not answer.
+        MigrascopeError: the scheduler does not answer, or there is no certificate to show to it.
     """
-    try:
-        from distributed import Client  # noqa: PLC0415 - an extra of its own
-    except ImportError as error:
-        raise UnsupportedError(
-            "scheduler: the package distributed is not installed; pip install 'migrascope[campaign]'"
-        ) from error
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a loss is told in our words
-    _check_certificates(address)
-    client = Client(  # type: ignore[no-untyped-call]
-        address, asynchronous=True, timeout=CONNECT_SECONDS, set_as_default=False, name="migrascope"
-    )
-    try:
-        await client
-    except (OSError, TypeError, ValueError, RuntimeError) as error:
-        await _close(client)
-        raise MigrascopeError(
-            f"scheduler {address}: does not answer ({str(error).splitlines()[0]}); start one with `dask scheduler`"
-        ) from error
-    executor = ClusterExecutor(client, address, command, labels, data)
-    try:
-        yield executor
-    finally:
-        await _close(client)
+    async with connected(address) as client:
+        yield ClusterExecutor(client, address, command, labels, data)
 
 
 class ClusterExecutor:
@@ -331,37 +283,3 @@ async def _result(future: Future[Any]) -> Any:
     # the boundary to another machine: what its function raised is raised here, of whatever class; who asks tells it
     except Exception as error:
         return error
-
-
-def _check_certificates(address: str) -> None:
-    """See whether there is a certificate to show to a scheduler that wants one.
-
-    Raises:
-        MigrascopeError: Dask's configuration names none, or one that cannot be used.
-    """
-    from distributed import Security  # noqa: PLC0415 - an extra of its own
-
-    if not address.startswith("tls://"):
-        return
-    try:
-        found = Security().get_connection_args("client").get("ssl_context")  # type: ignore[no-untyped-call]
-        why = "" if found else "it names none"
-    except (OSError, ValueError) as error:
-        why = str(error)
-    if why:
-        raise MigrascopeError(
-            f"scheduler {address}: want a certificate in Dask's configuration (distributed.comm.tls: ca-file,"
-            f" client.cert, client.key): {why}"
-        )
-
-
-async def _close(client: Client) -> None:
-    with contextlib.suppress(OSError, TimeoutError):
-        await asyncio.wait_for(client.close(), CLOSE_SECONDS)  # type: ignore[no-untyped-call]
-
-
-def _on_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -254,10 +255,9 @@ class DataDir:
             BadValueError: no run or several match.
         """
         runs = self.all_runs()
-        if word.startswith("latest"):
-            back = word.removeprefix("latest").removeprefix("~") or "0"
-            if back.isdigit() and int(back) < len(runs):
-                return runs[-1 - int(back)]
+        latest = re.fullmatch(r"latest(?:~(\d+))?", word)
+        if latest and (back := int(latest[1] or 0)) < len(runs):
+            return runs[-1 - back]
         found = [run for run in runs if run.run == word] or [
             run for run in runs if run.run.startswith(word) or run.run.endswith(word)
         ]

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from driver.campaign_executor import JOBS_MOST, Engine, Job, LocalExecutor
-from driver.cluster import check_address, cluster
+from driver.cluster import cluster
 from driver.datadir import DataDir
 from driver.request import Request
+from driver.scheduler import check_address
 from migrascope.options import words_of
 from workload.errors import BadValueError
 

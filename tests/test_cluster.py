@@ -18,10 +18,10 @@ import pytest
 from bench.campaign_kills import PLAN, faults
 from driver.campaign_events import Begun, Cut, read_events
 from driver.campaign_state import read_state
-from driver.cluster import check_address
 from driver.datadir import CampaignDir, DataDir
 from driver.lock import VARIABLE
 from driver.record import read_record
+from driver.scheduler import check_address
 from exporter import history
 from exporter.start import LINGER_VARIABLE
 from migrascope.main import main
