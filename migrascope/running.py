@@ -21,6 +21,7 @@ from driver.watch import ExporterClient, LiveState, find_exporter
 from exporter.start import start_exporter
 from migrascope.campaign_engine import request_words
 from migrascope.options import note
+from workload.errors import MigrascopeError
 
 T = TypeVar("T")
 
@@ -99,27 +100,39 @@ async def _run_convoy(
 ) -> list[RunRecord]:
     """Run a convoy, whose guests' own processes start the exporter: it is looked for until it watches them."""
     views: list[asyncio.Task[object]] = []
+    over = asyncio.Event()
 
     def started(runs: Sequence[str]) -> None:
-        guests = [_states(data, run, told) for run in runs]
+        guests = [_states(data, run, told, over) for run in runs]
         views.append(asyncio.create_task(follow_convoy(guests, console)))
 
     try:
         return await run_convoy(request, data, request_words, cancel, started)
     finally:
+        over.set()
         await _views_ended(views)
 
 
-async def _states(data: DataDir, run: str, told: set[int]) -> AsyncIterator[LiveState]:
-    """The states of a run in another process, from when an exporter watches it until it has an outcome."""
-    while True:
-        if client := find_exporter(data):
+async def _states(data: DataDir, run: str, told: set[int], over: asyncio.Event) -> AsyncIterator[LiveState]:
+    """The states of a run in another process, from when an exporter watches it until it has an outcome, or all is over.
+
+    A run that cannot be made is never watched.
+    """
+    while not over.is_set():
+        client = find_exporter(data)
+        if client and await _watches(client, run):
             async for state in client.watch(run):
                 _tell_metrics(client, told)
                 yield state
                 if state.outcome:
                     return
         await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _watches(client: ExporterClient, run: str) -> bool:
+    with contextlib.suppress(MigrascopeError):  # it may be ending
+        return run in (await client.status())["runs"]
+    return False
 
 
 def _tell_metrics(client: ExporterClient, told: set[int]) -> None:
