@@ -73,8 +73,10 @@ def read_file(path: Path) -> tuple[VmQemu, ...]:
     """
     try:
         entries = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadValueError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise BadValueError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadValueError(f"{path}: is not UTF-8 at byte {error.start}; want YAML or JSON") from error
     except yaml.YAMLError as error:
         raise BadValueError(f"{path}: is neither YAML nor JSON: {' '.join(str(error).split())}") from error
     if not isinstance(entries, list):

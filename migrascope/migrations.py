@@ -30,6 +30,7 @@ from migrascope.options import (
     add_common_options,
     add_run_options,
     data_dir,
+    idle_settings,
     mirroring_from,
     note,
     scenario_from,
@@ -65,7 +66,11 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     data = data_dir(arguments)
-    records = asyncio.run(run_all([request_of(arguments)], data, view_console()))
+    request = request_of(arguments)
+    if request.run is None:  # a campaign's cells share what only some of them use
+        for line in idle_settings(arguments, request.scenario):
+            note(f"run: {line}")
+    records = asyncio.run(run_all([request], data, view_console()))
     _show(arguments, data, records)
     return max(OUTCOMES[record.outcome or "broken"] for record in records)
 
@@ -179,10 +184,12 @@ def _plan_in_words(plan: Plan, measured: float) -> str:
 
 
 def _known() -> list[str]:
-    return [*COMPARISONS, *STRATEGIES]
+    return [*dict.fromkeys([*COMPARISONS, *STRATEGIES])]
 
 
 def _request(arguments: argparse.Namespace, scenario: Scenario) -> Request:
+    if arguments.destination_address and not arguments.destination_host:
+        raise BadValueError("--destination-address: want --destination-host beside it, the host that has the address")
     return Request(
         scenario=on_hosts(scenario, arguments.destination_host),
         hardware=value_from(Hardware, arguments),

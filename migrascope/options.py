@@ -28,6 +28,15 @@ SHORT = {"accelerator": "accel"}
 """Fields whose option is not simply their name."""
 
 
+SWITCHES = {
+    "auto_converge_": "auto_converge_increment",
+    "compress_": "compress_threads",
+    "dirty_limit_": "dirty_limit_mib_s",
+    "multifd_": "multifd_channels",
+}
+"""The beginning of a strategy's settings -> the one that turns the strategy on."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that meets a mistake with one line and exit status 2."""
 
@@ -80,7 +89,7 @@ def add_value_options(parser: argparse.ArgumentParser, kind: type[Any], only: tu
         how: dict[str, Any] = (
             {"action": argparse.BooleanOptionalAction}
             if plain is bool
-            else {"type": _reader(plain, facts), "metavar": _metavar(plain, facts)}
+            else {"type": reader(plain, facts), "metavar": _metavar(plain, facts)}
         )
         groups[facts.group].add_argument(
             f"--{option_name(name)}",
@@ -89,6 +98,18 @@ def add_value_options(parser: argparse.ArgumentParser, kind: type[Any], only: tu
             help=f"{facts.help} (default {_default(default)}{_bounds(plain, facts)})",
             **how,
         )
+
+
+def reader(plain: type[Any], facts: Setting) -> Callable[[str], Any]:
+    """What reads an option's word for argparse; a word that is none of its type is met with what is wanted."""
+
+    def read(word: str) -> Any:
+        try:
+            return plain(word)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{word!r}: want {described(plain)}, {bounds(facts)}") from None
+
+    return read
 
 
 def option_name(field: str) -> str:
@@ -183,7 +204,7 @@ def scenario_from(arguments: argparse.Namespace, spec: str | None = None) -> Sce
     Raises:
         BadValueError: strategy, field or value is not known or out of bounds.
     """
-    name, _, rest = (spec or "none").partition(":")
+    name, _, rest = ("none" if spec is None else spec).partition(":")
     return value_from_pairs(strategy_fields(name), arguments, rest)
 
 
@@ -195,15 +216,28 @@ def value_from_pairs(usual: Mapping[str, Any], arguments: argparse.Namespace, pa
         field, equals, word = pair.partition("=")
         field = field.strip().replace("-", "_")
         if field not in known or not equals:
-            raise BadValueError(
-                f"scenario: {pair!r}: {meant(field, known)}want field=value with one of {', '.join(known)}"
-            )
+            near = "" if field in known else meant(field, known)
+            raise BadValueError(f"scenario: {pair!r}: {near}want field=value with one of {', '.join(known)}")
         try:
             given[field] = parse_word(known[field][0], word)
         except ValueError as error:
             wanted = described(bool) if known[field][0] is bool else bounds(known[field][2])
             raise BadValueError(f"scenario.{field}={word!r}: want {wanted}") from error
     return Scenario(**(dict(usual) | given))
+
+
+def idle_settings(arguments: argparse.Namespace, scenario: Scenario) -> list[str]:
+    """Name the options that were given and change nothing, with what they wait for.
+
+    Only `run` tells them: in a comparison they are for the members that have their strategy on.
+    """
+    found = []
+    for beginning, switch in SWITCHES.items():
+        given = [name for name in settings_of(Scenario) if name.startswith(beginning) and hasattr(arguments, name)]
+        if given and switch not in given and not getattr(scenario, switch):
+            options = ", ".join(f"--{option_name(name)}" for name in given)
+            found.append(f"{options}: changes nothing without --{option_name(switch)}")
+    return found
 
 
 def strategies_in_words() -> str:
@@ -214,18 +248,6 @@ def strategies_in_words() -> str:
 def note(message: str) -> None:
     """Say something to a person, on stderr: stdout is data."""
     sys.stderr.write(f"{message}\n")
-
-
-def _reader(plain: type[Any], facts: Setting) -> Callable[[str], Any]:
-    """What reads an option's word; a word that is none of its type is met with what is wanted."""
-
-    def read(word: str) -> Any:
-        try:
-            return plain(word)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{word!r}: want {described(plain)}, {bounds(facts)}") from None
-
-    return read
 
 
 def _metavar(plain: type[Any], facts: Setting) -> str:

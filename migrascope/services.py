@@ -12,7 +12,15 @@ from exporter.sinks.http import ADDRESS, Listener
 from exporter.sinks.web_config import Gate
 from exporter.vms import checked, parse_words
 from migrascope.command import Command
-from migrascope.options import add_common_options, add_value_options, data_dir, mirroring_from, note, option_name
+from migrascope.options import (
+    add_common_options,
+    add_value_options,
+    data_dir,
+    mirroring_from,
+    note,
+    option_name,
+    reader,
+)
 from workload.errors import BadValueError
 from workload.value import bounds, settings_of
 
@@ -47,7 +55,7 @@ def _exporter_options(parser: argparse.ArgumentParser) -> None:
     for name in ("rest_hz", "active_hz"):
         kind, default, facts = settings_of(Sampling)[name]
         group.add_argument(
-            f"--{option_name(name)}", type=kind, default=default, metavar="HZ",
+            f"--{option_name(name)}", type=reader(kind, facts), default=default, metavar="HZ",
             help=f"{facts.help} (default %(default)s; {bounds(facts)})",
         )  # fmt: skip
 

@@ -50,6 +50,8 @@ BAD = {
     "exporter --attach name=x": "attach: qmp is missing; want at least name and qmp",
     "exporter --influx-url http://127.0.0.1:1 --influx-token-file none": "influxdb token file",
     "run --influx-url http://127.0.0.1:1 --influx-token-file none": "No such file or directory",
+    "run --destination-address 192.0.2.1": "--destination-address: want --destination-host beside it",
+    "exporter --attach-file /bin/true": "/bin/true: is not UTF-8 at byte",
     "run --transport tpc": "scenario.transport='tpc': did you mean 'tcp'? want one of unix, tcp",
     "compare none --report /": "report /: is a directory; want the path of a file",
     "compare none --report /etc/passwd/x.html": "report /etc/passwd/x.html: /etc/passwd is no directory",
@@ -96,6 +98,7 @@ MISTYPED = {
     "run --bandwith-mib-s 64": "migrascope run: option '--bandwith-mib-s' is not known here; did you mean '--bandwidth",
     "list more": "migrascope list: word 'more' is not known here; see `migrascope list --help`",
     "run --bandwidth-mib-s 64MiB": "'64MiB': want a whole number, 1 to 1048576 MiB/s",
+    "exporter --rest-hz x": "'x': want a number, 0.1 to 1000 Hz",
     "run --memory-mib 1e3": "'1e3': want a whole number, 64 to 16777216 MiB",
     "run --workload zip": "workload 'zip' is not known; did you mean 'zipf'?",
     "": "the following arguments are required: COMMAND",
@@ -201,6 +204,28 @@ def test_an_unsupported_run_has_its_record_and_status_6(
     assert "qemu-nope is neither on the path nor in the cache" in row["reason"]
     assert main(["runs", "--json", "--data-dir", str(data)]) == 0
     assert [run["run"] for run in json.loads(capsys.readouterr().out)] == [row["run"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--multifd-compression zstd", "run: --multifd-compression: changes nothing without --multifd-channels\n"),
+        ("--strategy multifd --multifd-compression zstd", ""),
+        ("--auto-converge-increment 10 --auto-converge-max 50", ""),
+        (
+            "--auto-converge-max 50 --auto-converge-initial 30",
+            "run: --auto-converge-initial, --auto-converge-max: changes nothing without --auto-converge-increment\n",
+        ),
+    ],
+)
+def test_an_option_that_changes_nothing_is_told(
+    options: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MIGRASCOPE_DRIVER_LOCK", str(tmp_path / "driver.lock"))
+    assert main(["run", *options.split(), "--qemu", "qemu-nope", "--data-dir", str(tmp_path / "data")]) == 6
+    printed = capsys.readouterr().err
+    assert printed.startswith(told)
+    assert ("changes nothing" in printed) is bool(told)
 
 
 def test_every_command_is_found_in_the_module_that_is_imported_for_it() -> None:
