@@ -99,7 +99,9 @@ def _companion(scenario: Scenario, hardware: Hardware, binary: BinaryFacts) -> s
     wanted = capabilities(scenario)
     for name, companion in COMPANIONS.items():
         if name in wanted and companion not in wanted:
-            return f"QEMU takes {name} only beside {companion}"
+            lacking = companion == "return-path" and not scenario.carrier.back_channel
+            why = f", and the transport {scenario.transport} has no way back" if lacking else ""
+            return f"QEMU takes {name} only beside {companion}{why}"
     return None
 
 

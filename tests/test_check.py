@@ -67,6 +67,9 @@ CASES: dict[str, tuple[Scenario, str | None, str | None]] = {
     ),
     "a file": (Scenario(transport="file"), "cannot migrate to a file", None),
     "a mapped file": (Scenario(transport="mapped-ram"), "cannot migrate to a file", None),
+    "a mapped file, switchover-ack": (
+        Scenario(transport="mapped-ram", switchover_ack=True), "cannot migrate to a file", "mapped-ram has no way back"
+    ),
     "a mapped file, XBZRLE": (
         Scenario(transport="mapped-ram", xbzrle_cache_percent=9), "cannot migrate to a file", "incompatible with xbzrle"
     ),
