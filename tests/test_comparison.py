@@ -126,7 +126,7 @@ async def test_members_that_the_installed_qemu_cannot_run_are_told_with_their_re
     assert "none" not in methods
     gone = (await refused_members([COMPARISONS["recovery"]], "/does/not/exist"))["recovery"]
     assert gone.keys() == {0, 1, 2}
-    assert "neither on the path" in gone[0]
+    assert "/does/not/exist is no program that this user may run" in gone[0]
 
 
 @pytest.mark.qemu
