@@ -47,30 +47,30 @@ def _remote_write(arguments: argparse.Namespace, data: DataDir, runs: Sequence[R
     found = destinations_of(mirroring_from(Mirroring, arguments))
     if not found:
         raise BadValueError("export remote-write: want a receiver, --remote-write URL")
+    if arguments.output is not None:
+        raise BadValueError("export remote-write: writes no file, want no -o")
     return send(arguments, data, [spool_for(data, destination) for destination in found], runs)
 
 
 def _openmetrics(arguments: argparse.Namespace, data: DataDir, runs: Sequence[RunDir]) -> int:
     from exporter.openmetrics import write_openmetrics  # noqa: PLC0415 - Arrow would cost every other command 0.3 s
 
-    if arguments.output is None:
-        raise BadValueError("export openmetrics: want a file to write, -o FILE")
+    output = _output(arguments, "a file to write, -o FILE")
     history.runs(data)  # stores what has ended
-    values = write_openmetrics(runs, arguments.output)
+    values = write_openmetrics(runs, output)
     if arguments.json:
-        print_json({"file": str(arguments.output), "runs": len(runs), "values": values})
+        print_json({"file": str(output), "runs": len(runs), "values": values})
     held = f"{counted(values, 'value')} of {counted(len(runs), 'run')}"
-    note(f"{arguments.output}: {held}, for promtool tsdb create-blocks-from openmetrics")
+    note(f"{output}: {held}, for promtool tsdb create-blocks-from openmetrics")
     return 0
 
 
 def _guestperf(arguments: argparse.Namespace, data: DataDir, runs: Sequence[RunDir]) -> int:
     from exporter.guestperf_export import write_reports  # noqa: PLC0415 - Arrow again
 
-    if arguments.output is None:
-        raise BadValueError("export guestperf: want a directory for the reports, -o DIR")
+    output = _output(arguments, "a directory for the reports, -o DIR")
     history.runs(data)  # stores what has ended
-    written = write_reports(runs, arguments.output)
+    written = write_reports(runs, output)
     if arguments.json:
         print_json([{"file": str(each.path), "run": each.run, "left_out": each.left_out} for each in written])
     for each in written:
@@ -79,6 +79,15 @@ def _guestperf(arguments: argparse.Namespace, data: DataDir, runs: Sequence[RunD
         for line in each.left_out:
             note(f"migrascope: run {each.run}: left out: {line}")
     return 0
+
+
+def _output(arguments: argparse.Namespace, wanted: str) -> Path:
+    """Where a form writes to; a receiver beside it would get nothing, and is refused."""
+    if arguments.output is None:
+        raise BadValueError(f"export {arguments.form}: want {wanted}")
+    if destinations_of(mirroring_from(Mirroring, arguments)):
+        raise BadValueError(f"export {arguments.form}: sends nothing, want no --remote-write")
+    return Path(arguments.output)
 
 
 _FORMS: dict[str, Write] = {"remote-write": _remote_write, "openmetrics": _openmetrics, "guestperf": _guestperf}
